@@ -1,0 +1,19 @@
+// The few things that Swift cannot say: CRC-32C by instruction, atomic access to words in shared memory,
+// and C variadics and macros that the importer drops.
+#ifndef CELIDE_H
+#define CELIDE_H
+#include <stddef.h>
+#include <stdint.h>
+
+/// CRC-32C (Castagnoli, RFC 3720 appendix B.4) of `length` bytes, continuing from `seed` (0 to begin). Uses SSE4.2 or
+/// the ARMv8 CRC instructions where present, and a table otherwise.
+uint32_t elide_crc32c(uint32_t seed, const void *bytes, size_t length);
+
+/// 1 when all `length` bytes are zero.
+int elide_is_zero(const void *bytes, size_t length);
+
+static inline uint64_t elide_load_acquire_u64(const void *p) { return __atomic_load_n((const uint64_t *)p, __ATOMIC_ACQUIRE); }
+static inline void elide_store_release_u64(void *p, uint64_t v) { __atomic_store_n((uint64_t *)p, v, __ATOMIC_RELEASE); }
+static inline uint32_t elide_load_acquire_u32(const void *p) { return __atomic_load_n((const uint32_t *)p, __ATOMIC_ACQUIRE); }
+static inline void elide_store_release_u32(void *p, uint32_t v) { __atomic_store_n((uint32_t *)p, v, __ATOMIC_RELEASE); }
+#endif

@@ -1,0 +1,69 @@
+import ElideIO
+import ElideProjections
+
+// A volume in service has two owners of state, each one thread, and two mailboxes between them:
+//
+//   front  (`VolumeDevice`, the I/O thread): overlay, open write-ahead file, requests in flight
+//   keeper (`VolumeKeeper`, its own thread): journal, projections, seals, uploads, pages
+//
+// The front never waits for the keeper: without a prepared write-ahead file it queues writes; without a block it queues
+// the read. Everything either must know of the other is one of these messages.
+
+/// From the keeper to the front.
+package enum FrontMessage: Sendable {
+  /// Write-ahead file `number` exists, is durable and journaled: the front appends to it after the one before is full.
+  case walReady(number: UInt64, file: FileID)
+  /// Segment `number` (sealed from the wal of that number) is in the base; its blocks can be read through `source`
+  /// (nil when it has none). The front drops the overlay entries that still point into that wal, then says `.dropped`.
+  case segmentFolded(number: UInt64, source: SegmentSource?)
+  /// Blocks [r, r+count) of a segment are in the cache now, or could not be fetched (`error` an errno).
+  case fetched(segment: UInt64, r: UInt32, count: UInt32, error: Int32)
+  /// Close the open write-ahead file (if it holds anything), sync it, answer `.barrierReached` with the same token.
+  case barrier(token: UInt64)
+  /// The device grew.
+  case resized(size: UInt64)
+  /// Fail every request from here on; what is acknowledged stays on disk.
+  case halted(reason: String)
+}
+
+/// From the front to the keeper.
+package enum KeeperMessage: Sendable {
+  /// The open write-ahead file is half full: prepare the next.
+  case walHalfFull(number: UInt64)
+  /// No frame will be added to wal `number`, and all of them are durable.
+  case walClosed(number: UInt64, lastFrame: UInt64, lastHeaderCRC: UInt32)
+  /// Nothing in the overlay points into wal `number` any more.
+  case dropped(number: UInt64)
+  case barrierReached(token: UInt64, after: UInt64)
+  /// A read needs blocks [r, r+count) of a segment that the cache lacks.
+  case wanted(segment: UInt64, r: UInt32, count: UInt32)
+  /// A write or sync of the write-ahead log failed: nothing of the files from `number` on may be sealed.
+  case failed(number: UInt64, error: Int32)
+}
+
+/// How to read a segment's blocks from a local file. Plain pointers into mappings that the `SegmentCache` keeps alive
+/// until `release`d; copied on the I/O path without reference counting.
+///
+/// Block r is present when word r is not 0; then its bytes lie at `dataOffset + position * 4096`, where position is
+/// `placement[r]` or r itself, and their CRC-32C, seeded (see `blockWord`), equals the word.
+package struct SegmentSource: @unchecked Sendable {
+  package var file: FileID
+  package var dataOffset: UInt64
+  /// r → position in a write-ahead file; nil for a cache file, where they are the same.
+  package var placement: UnsafePointer<UInt16>?
+  package var words: UnsafeRawPointer
+  package var blocks: UInt32
+  /// CRC-32C of volume and segment number: the seed of every word of this segment.
+  package var seed: UInt32
+
+  package init(
+    file: FileID, dataOffset: UInt64, placement: UnsafePointer<UInt16>?, words: UnsafeRawPointer, blocks: UInt32, seed: UInt32
+  ) {
+    self.file = file
+    self.dataOffset = dataOffset
+    self.placement = placement
+    self.words = words
+    self.blocks = blocks
+    self.seed = seed
+  }
+}
