@@ -29,7 +29,7 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "ElideEvents",
-      dependencies: ["ElideIO", .product(name: "TOMLKit", package: "TOMLKit")],
+      dependencies: ["ElideIO", "CElide", .product(name: "TOMLKit", package: "TOMLKit")],
       swiftSettings: strict),
     .target(name: "ElideProjections", dependencies: ["ElideEvents", "CElide"], swiftSettings: strict),
     .target(

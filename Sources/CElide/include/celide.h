@@ -16,4 +16,11 @@ static inline uint64_t elide_load_acquire_u64(const void *p) { return __atomic_l
 static inline void elide_store_release_u64(void *p, uint64_t v) { __atomic_store_n((uint64_t *)p, v, __ATOMIC_RELEASE); }
 static inline uint32_t elide_load_acquire_u32(const void *p) { return __atomic_load_n((const uint32_t *)p, __ATOMIC_ACQUIRE); }
 static inline void elide_store_release_u32(void *p, uint32_t v) { __atomic_store_n((uint32_t *)p, v, __ATOMIC_RELEASE); }
+
+/// C++'s operator delete, for an object that a C++ library made with new and offers no function to free. The object's
+/// destructor does not run: it must hold nothing by then.
+static inline void elide_cxx_delete(void *p) {
+  extern void _ZdlPv(void *);
+  _ZdlPv(p);
+}
 #endif

@@ -39,4 +39,14 @@ package enum JournalError: Error, Equatable, Sendable {
   case missingBlob(Digest)
   /// An earlier commit is unresolved, or the store is closed.
   case halted(String)
+  /// What was asked for cannot be written (an entry over its bounds, a key too long); nothing was appended.
+  case refused(String)
+
+  /// Nothing was appended, and appending may go on.
+  package var leavesJournalUsable: Bool {
+    switch self {
+    case .noSpace, .refused, .missingBlob: true
+    case .unknown, .damaged, .halted: false
+    }
+  }
 }
