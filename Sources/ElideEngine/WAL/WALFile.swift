@@ -1,0 +1,72 @@
+import ElideIO
+
+/// Makes and opens write-ahead files. Called by the keeper, off the I/O thread.
+package enum WALFile {
+  /// Makes write-ahead file `number` in `directory`, which exists: disk space reserved, file header written, file and
+  /// directory synced. Only after this returned may `wal_opened` be journaled. A file of that name left by a crash before
+  /// its journal entry is replaced.
+  ///
+  /// A crash inside leaves at most a file that no journal entry names.
+  package static func create(
+    _ files: any Files, directory: String, volume: ULID, number: UInt64, geometry: WALGeometry
+  ) throws(Errno) -> FileID {
+    let path = WALFormat.path(directory: directory, number: number)
+    if files.exists(path) { try files.remove(path) }
+    let file = try files.open(path, .createNew)
+    do {
+      try files.allocate(file, size: UInt64(geometry.fileBlocks * WALFormat.block))
+      let header = WALFileHeader.encode(volume: volume, number: number, fileBlocks: geometry.fileBlocks)
+      try header.withUnsafeBufferPointer { (b) throws(Errno) in try files.write(file, UnsafeRawBufferPointer(b), at: 0) }
+      try files.sync(file)
+      try files.syncDirectory(directory)
+    } catch {
+      files.close(file)
+      throw error
+    }
+    return file
+  }
+
+  /// Opens a journaled file and checks that it is the one meant. Returns how many blocks of it may hold frames.
+  package static func open(
+    _ files: any Files, directory: String, volume: ULID, number: UInt64
+  ) throws(WALError) -> (file: FileID, blocks: Int) {
+    let path = WALFormat.path(directory: directory, number: number)
+    let file: FileID
+    do {
+      file = try files.open(path, .readWrite)
+    } catch {
+      if error == .notFound { throw .missing(volume: volume, wal: number) }
+      throw .system(volume: volume, wal: number, operation: "open", error: error)
+    }
+    do {
+      return (file, try checkHeader(files, file, volume: volume, number: number))
+    } catch {
+      files.close(file)
+      throw error
+    }
+  }
+
+  /// Reads and checks position 0 of an open file; how many blocks the file has: what it was made for, or fewer when it
+  /// was cut short.
+  package static func checkHeader(
+    _ files: any Files, _ file: FileID, volume: ULID, number: UInt64
+  ) throws(WALError) -> Int {
+    let bytes: [UInt8]
+    let size: UInt64
+    do {
+      size = try files.size(file)
+      bytes = size < UInt64(WALFormat.block) ? [] : try files.readBytes(file, at: 0, count: WALFormat.block)
+    } catch {
+      throw .system(volume: volume, wal: number, operation: "read", error: error)
+    }
+    if bytes.isEmpty { throw .wrongFile(volume: volume, wal: number, detail: "only \(size) bytes long") }
+    let checked = bytes.withUnsafeBytes { b -> Result<Int, WALHeaderFault> in
+      guard let p = b.baseAddress else { return .failure(.init("empty")) }
+      return WALFileHeader.check(p, volume: volume, number: number)
+    }
+    switch checked {
+    case .failure(let fault): throw .wrongFile(volume: volume, wal: number, detail: fault.detail)
+    case .success(let blocks): return min(blocks, Int(min(size / UInt64(WALFormat.block), 65535)))
+    }
+  }
+}
