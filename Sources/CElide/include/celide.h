@@ -23,4 +23,13 @@ static inline void elide_cxx_delete(void *p) {
   extern void _ZdlPv(void *);
   _ZdlPv(p);
 }
+
+/// Names the calling thread, as `top -H` and core dumps show it; 15 bytes are kept.
+void elide_name_thread(const char *name);
+
+// Linux calls that Glibc's Swift module leaves out, since they need _GNU_SOURCE. Results and errno as the calls give them.
+int elide_fallocate(int fd, int64_t length);
+void elide_start_writeback(int fd, int64_t offset, int64_t length);
+int elide_eventfd(void);
+int64_t elide_getrandom(void *bytes, size_t length);
 #endif

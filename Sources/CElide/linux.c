@@ -1,0 +1,21 @@
+#define _GNU_SOURCE 1
+#include "celide.h"
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+
+void elide_name_thread(const char *name) {
+  char kept[16];
+  strncpy(kept, name, 15);
+  kept[15] = 0;
+  pthread_setname_np(pthread_self(), kept);
+}
+
+int elide_fallocate(int fd, int64_t length) { return fallocate(fd, 0, 0, length); }
+void elide_start_writeback(int fd, int64_t offset, int64_t length) {
+  sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE);
+}
+int elide_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+int64_t elide_getrandom(void *bytes, size_t length) { return getrandom(bytes, length, 0); }
