@@ -1,6 +1,4 @@
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
+// Without _GNU_SOURCE, as in the Glibc module of Swift: a second shape of fd_set would not import beside it.
 #include <curl/curl.h>
 // curl_easy_setopt and curl_easy_getinfo are variadic, which Swift cannot call: one function per argument type.
 

@@ -1,8 +1,4 @@
-// The same feature macros as in every other module here: without, the C library's fd_set has other member names, and the
-// importer refuses to see both.
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
+// Without _GNU_SOURCE, as in the Glibc module of Swift: a second shape of fd_set would not import beside it.
 #include <openssl/evp.h>
 #include <openssl/sha.h>
 #include <openssl/err.h>

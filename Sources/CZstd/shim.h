@@ -1,4 +1,2 @@
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
+// Without _GNU_SOURCE, as in the Glibc module of Swift: a second shape of fd_set would not import beside it.
 #include <zstd.h>
