@@ -1,0 +1,24 @@
+import ElideIO
+
+/// Keys of the objects in a store. One place, so that nobody spells a key twice.
+package enum StoreLayout {
+  package static let format = "elide.toml"
+
+  /// Decimal with leading zeros: byte order is numeric order.
+  package static func digits(_ n: UInt64, _ width: Int) -> String {
+    let text = String(n)
+    return String(repeating: "0", count: max(0, width - text.count)) + text
+  }
+
+  package static func volume(_ volume: ULID) -> String { "volumes/\(volume)" }
+  package static func document(_ volume: ULID) -> String { "volumes/\(volume)/volume.toml" }
+  package static func head(_ volume: ULID) -> String { "volumes/\(volume)/head.toml" }
+  package static func page(_ volume: ULID, _ page: UInt64) -> String { "volumes/\(volume)/journal/\(digits(page, 8))" }
+  package static func body(volume: ULID, segment: UInt64, hash: Digest) -> String {
+    "volumes/\(volume)/segments/\(digits(segment, 16))-\(hash)"
+  }
+  package static func checkpoint(_ volume: ULID, seq: UInt64, digest: Digest) -> String {
+    "volumes/\(volume)/maps/\(digits(seq, 16))-\(digest)"
+  }
+  package static func host(_ id: String) -> String { "hosts/\(id)/host.pub" }
+}
