@@ -1,0 +1,65 @@
+import CElide
+import ElideIO
+import ElideProjections
+
+/// Builds a segment's content from plain blocks and constant runs given in LBA order: finds zeros and duplicates, gives
+/// the rest their r. Used for write-ahead files and imports alike; no I/O.
+package struct SegmentBuilder {
+  package let segment: UInt64
+  package private(set) var runs: [SegmentContent.Run] = []
+  /// SHA-256 of each block that got an r, in r order.
+  package private(set) var hashes: [Digest] = []
+  /// Duplicates found: which block each stands for, and the plain block's handle; for those to keep local (see `Sealer`).
+  package private(set) var duplicates: [(lba: UInt64, target: BlockHandle)] = []
+  private var inSegment: [Digest: UInt32] = [:]
+
+  package init(segment: UInt64) { self.segment = segment }
+
+  package var content: SegmentContent { SegmentContent(runs: runs) }
+  package var blockCount: UInt32 { UInt32(hashes.count) }
+
+  package mutating func addConstant(lba: UInt64, count: UInt64, isTrim: Bool) {
+    append(lba, count, isTrim ? .trim : .zero)
+  }
+
+  /// Adds one block; true when it got an r, false when it is zeros or a duplicate.
+  package mutating func addBlock(lba: UInt64, _ block: UnsafeRawPointer, dedup: (Digest) -> BlockHandle?) -> Bool {
+    if elide_is_zero(block, 4096) != 0 {
+      append(lba, 1, .zero)
+      return false
+    }
+    let hash = Digest.sha256(UnsafeRawBufferPointer(start: block, count: 4096))
+    if let r = inSegment[hash] {
+      append(lba, 1, .duplicate(BlockHandle(segment: segment, r: r)))
+      return false
+    }
+    if let target = dedup(hash) {
+      append(lba, 1, .duplicate(target))
+      duplicates.append((lba, target))
+      return false
+    }
+    let r = UInt32(hashes.count)
+    hashes.append(hash)
+    inSegment[hash] = r
+    append(lba, 1, .data(r: r))
+    return true
+  }
+
+  /// Extends the last run where the new one continues it: runs stay maximal.
+  private mutating func append(_ lba: UInt64, _ count: UInt64, _ kind: SegmentContent.Kind) {
+    if let last = runs.last, last.lba + last.count == lba {
+      let continues =
+        switch (last.kind, kind) {
+        case (.zero, .zero), (.trim, .trim): true
+        case (.data(let a), .data(let b)): UInt64(a) + last.count == UInt64(b)
+        case (.duplicate(let a), .duplicate(let b)): a.segment == b.segment && a.advanced(by: last.count) == b
+        default: false
+        }
+      if continues {
+        runs[runs.count - 1].count += count
+        return
+      }
+    }
+    runs.append(SegmentContent.Run(lba: lba, count: count, kind: kind))
+  }
+}
