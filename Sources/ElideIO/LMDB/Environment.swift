@@ -34,8 +34,7 @@ package final class LMDBEnvironment: @unchecked Sendable {  // the handle is LMD
     var raw: OpaquePointer?
     try Self.check(mdb_env_create(&raw))
     guard let raw else { throw .system(Errno(ENOMEM)) }
-    environment = raw
-    self.path = path
+    // The members are set last: once all of them are, a failing initialiser runs `deinit`, and that closes too.
     var ready = false
     defer { if !ready { mdb_env_close(raw) } }
     try Self.check(mdb_env_set_maxdbs(raw, maxTables))
@@ -44,6 +43,8 @@ package final class LMDBEnvironment: @unchecked Sendable {  // the handle is LMD
     let flags = UInt32(MDB_NOTLS) | (readOnly ? UInt32(MDB_RDONLY) : 0)
     try Self.check(mdb_env_open(raw, path, flags, 0o600))
     ready = true
+    environment = raw
+    self.path = path
   }
   deinit { mdb_env_close(environment) }
 
@@ -61,7 +62,13 @@ package final class LMDBEnvironment: @unchecked Sendable {  // the handle is LMD
   /// Runs `body` in a read transaction: it sees one state.
   package func read<Result>(_ body: (borrowing Transaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
     var raw: OpaquePointer?
-    try Self.check(mdb_txn_begin(environment, nil, UInt32(MDB_RDONLY), &raw))
+    var begun = mdb_txn_begin(environment, nil, UInt32(MDB_RDONLY), &raw)
+    if begun == MDB_MAP_RESIZED {
+      // Another process has grown the map: take its size over.
+      try Self.check(mdb_env_set_mapsize(environment, 0))
+      begun = mdb_txn_begin(environment, nil, UInt32(MDB_RDONLY), &raw)
+    }
+    try Self.check(begun)
     guard let raw else { throw .system(Errno(ENOMEM)) }
     defer { mdb_txn_abort(raw) }
     return try body(Transaction(raw: raw, writable: false))
