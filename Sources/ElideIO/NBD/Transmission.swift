@@ -1,0 +1,152 @@
+/// A request of a client, as it stood on the wire.
+package struct NBDRequest: Equatable, Sendable {
+  package var cookie: UInt64
+  package var offset: UInt64
+  package var length: UInt32
+  package var command: UInt16
+  package var flags: UInt16
+
+  @inlinable package init(cookie: UInt64, offset: UInt64, length: UInt32, command: UInt16, flags: UInt16) {
+    self.cookie = cookie
+    self.offset = offset
+    self.length = length
+    self.command = command
+    self.flags = flags
+  }
+
+  var forceUnitAccess: Bool { flags & NBD.CommandFlag.forceUnitAccess != 0 }
+}
+
+/// The server's side of the transmission phase of one connection: finds the requests in a stream of bytes and judges
+/// them. No I/O, no allocation; what it hands out is either a sound request or a refusal with its error number.
+///
+/// The payload of a write follows its `.write`: the caller moves `payloadLeft` bytes to where they belong and says so by
+/// `took`. The payload of a refused write is thrown away here before the refusal comes out.
+package struct Transmission {
+  package enum Action: Equatable {
+    /// Nothing more can be done with these bytes.
+    case needsInput
+    /// Sound, and not a write with a payload.
+    case request(NBDRequest)
+    /// A sound write; its payload is next in the stream.
+    case write(NBDRequest)
+    /// To be answered with this error.
+    case refuse(NBDRequest, UInt32)
+    /// The client takes its leave: finish what is in flight, then close.
+    case disconnect
+    /// Close at once. The reason is for the log.
+    case close(Reason)
+  }
+
+  package enum Reason: Equatable, Sendable {
+    case wrongMagic(UInt32)
+    case hugeWrite(UInt32)
+  }
+
+  /// Of the export now; the caller keeps it up to date.
+  package var size: UInt64
+  /// From here on requests are refused: the server is going.
+  package var isShuttingDown = false
+  package let isReadOnly: Bool
+  package let structuredReplies: Bool
+  package let contexts: MetaContexts
+  package let maximumPayload: UInt32
+
+  /// Bytes of a payload still to come: the caller's, or of a refused write.
+  package private(set) var payloadLeft: UInt32 = 0
+  private var refused: NBDRequest?
+  private var refusal: UInt32 = 0
+
+  package init(
+    size: UInt64, isReadOnly: Bool, structuredReplies: Bool, contexts: MetaContexts, maximumPayload: UInt32 = NBD.maximumPayload
+  ) {
+    precondition(maximumPayload <= NBD.maximumPayload)
+    self.size = size
+    self.isReadOnly = isReadOnly
+    self.structuredReplies = structuredReplies
+    self.contexts = contexts
+    self.maximumPayload = maximumPayload
+  }
+
+  /// A write's payload is awaited, and the caller takes it.
+  package var isTakingPayload: Bool { payloadLeft > 0 && refused == nil }
+  /// Between two requests.
+  package var isAtRequest: Bool { payloadLeft == 0 && refused == nil }
+
+  /// The caller has taken this much of the payload.
+  package mutating func took(_ count: Int) {
+    precondition(isTakingPayload && count <= Int(payloadLeft))
+    payloadLeft &-= UInt32(truncatingIfNeeded: count)
+  }
+
+  /// Handles at most one request from the front of `input` and returns how many bytes of it are done with. Not to be
+  /// called while the caller owes a payload.
+  package mutating func step(_ input: UnsafeRawBufferPointer) -> (consumed: Int, action: Action) {
+    if let request = refused { return drain(request, input) }
+    precondition(payloadLeft == 0)
+    guard input.count >= NBD.requestSize else { return (0, .needsInput) }
+    let magic = input.big(UInt32.self, at: 0)
+    guard magic == NBD.requestMagic else { return (0, .close(.wrongMagic(magic))) }
+    let request = NBDRequest(
+      cookie: input.big(UInt64.self, at: 8), offset: input.big(UInt64.self, at: 16), length: input.big(UInt32.self, at: 24),
+      command: input.big(UInt16.self, at: 6), flags: input.big(UInt16.self, at: 4))
+    if request.command == NBD.Command.disconnect { return (NBD.requestSize, .disconnect) }
+    let error = judge(request)
+    guard request.command == NBD.Command.write, request.length > 0 else {
+      return (NBD.requestSize, error == 0 ? .request(request) : .refuse(request, error))
+    }
+    guard request.length <= NBD.maximumPayload else { return (0, .close(.hugeWrite(request.length))) }
+    payloadLeft = request.length
+    if error == 0 { return (NBD.requestSize, .write(request)) }
+    refused = request
+    refusal = error
+    let rest = UnsafeRawBufferPointer(rebasing: input[NBD.requestSize...])
+    let (consumed, action) = drain(request, rest)
+    return (NBD.requestSize + consumed, action)
+  }
+
+  private mutating func drain(_ request: NBDRequest, _ input: UnsafeRawBufferPointer) -> (consumed: Int, action: Action) {
+    let n = min(Int(payloadLeft), input.count)
+    payloadLeft -= UInt32(n)
+    if payloadLeft > 0 { return (n, .needsInput) }
+    refused = nil
+    return (n, .refuse(request, refusal))
+  }
+
+  /// 0, or why the request is refused.
+  private func judge(_ request: NBDRequest) -> UInt32 {
+    if isShuttingDown { return NBD.Failure.shutdown }
+    guard let allowed = allowedFlags(request.command), request.flags & ~allowed == 0 else { return NBD.Failure.invalid }
+    switch request.command {
+    case NBD.Command.flush:
+      return request.offset == 0 && request.length == 0 ? 0 : NBD.Failure.invalid
+    case NBD.Command.write, NBD.Command.trim, NBD.Command.writeZeroes:
+      if isReadOnly { return NBD.Failure.notPermitted }
+      if request.command == NBD.Command.write && request.length > maximumPayload { return NBD.Failure.invalid }
+      if isInside(request) { return 0 }
+      return request.command == NBD.Command.trim ? NBD.Failure.invalid : NBD.Failure.noSpace
+    case NBD.Command.read:
+      return request.length <= maximumPayload && isInside(request) ? 0 : NBD.Failure.invalid
+    case NBD.Command.blockStatus:
+      return !contexts.isEmpty && request.length > 0 && isInside(request) ? 0 : NBD.Failure.invalid
+    default:
+      return isInside(request) ? 0 : NBD.Failure.invalid
+    }
+  }
+
+  private func isInside(_ request: NBDRequest) -> Bool {
+    request.offset <= size && UInt64(request.length) <= size - request.offset
+  }
+
+  /// nil for an unknown command. FUA is allowed everywhere, as the protocol demands of a server that offers it.
+  private func allowedFlags(_ command: UInt16) -> UInt16? {
+    let fua = NBD.CommandFlag.forceUnitAccess
+    switch command {
+    case NBD.Command.read: return structuredReplies ? fua | NBD.CommandFlag.dontFragment : fua
+    case NBD.Command.writeZeroes: return fua | NBD.CommandFlag.noHole | NBD.CommandFlag.fastZero
+    case NBD.Command.blockStatus: return fua | NBD.CommandFlag.requestOne
+    case NBD.Command.write, NBD.Command.flush, NBD.Command.trim, NBD.Command.cache: return fua
+    default: return nil
+    }
+  }
+}
