@@ -40,6 +40,9 @@ package final class BaseState {
     seq = committed.seq
   }
 
+  /// Passes over an entry that changed nothing.
+  func skip(to seq: UInt64) { self.seq = seq }
+
   /// Sets the device's size; growth only.
   package func grow(toBytes size: UInt64) {
     let blocks = (size + 4095) / 4096
