@@ -50,7 +50,7 @@ package enum TOMLDocument {
   /// The root table of a document of at most `limit` bytes. Duplicate keys are errors, as TOML says.
   package static func parse(_ bytes: [UInt8], limit: Int) throws(TOMLError) -> [(key: String, value: TOMLNode)] {
     guard bytes.count <= limit else { throw TOMLError("\(bytes.count) bytes, more than \(limit)") }
-    if let problem = TOMLGuard.problem(bytes) { throw TOMLError(problem) }
+    if let problem = TOMLSubset.problem(bytes) { throw TOMLError(problem) }
     var terminated = bytes.map { CChar(bitPattern: $0) }
     terminated.append(0)
     let failure = UnsafeMutablePointer<CTOMLParseError>.allocate(capacity: 1)
