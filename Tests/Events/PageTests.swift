@@ -205,6 +205,41 @@ struct PageSample {
     }
   }
 
+  /// The volume's own key over hostile bytes: the reader may say no, or yield what is there; it does not trap, and what it
+  /// allocates is bounded by what it was given and by the limits.
+  @Test func signedNonsenseNeverTraps() throws {
+    let sample = try PageSample()
+    var random = SeededRandom(77)
+    var accepted = 0
+    for built in try sample.pages() {
+      let unsigned = Array(built.bytes[..<(built.headLength - 64)])
+      for _ in 0..<1500 {
+        var head = unsigned
+        for _ in 0..<Int.random(in: 1...3, using: &random) {
+          head[Int.random(in: 16..<head.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
+        }
+        let bytes = head + sample.key.sign(Array("elide/1/page\0".utf8) + head) + built.bytes[built.headLength...]
+        guard let page = try? JournalPage.parse(bytes) else { continue }
+        try? page.verify(key: sample.key.publicKey)
+        accepted += 1
+        for frame in page.frames { _ = try? page.blob(frame.digest, in: bytes) }
+        var replay = PageReplay(volume: Samples.volume, from: page)
+        _ = try? replay.events(page)
+      }
+    }
+    #expect(accepted > 0)
+  }
+
+  @Test func twoFramesOfOneBlobAreRefused() throws {
+    let sample = try PageSample()
+    let built = try sample.pages()[1]
+    var head = Array(built.bytes[..<built.headLength])
+    let table = built.headLength - 64 - 4 * 41
+    head.replaceSubrange(table..<table + 32, with: head[table + 41..<table + 73])
+    let error = #expect(throws: PageError.self) { try JournalPage.parse(head) }
+    #expect(error?.description.contains("two frames") == true)
+  }
+
   @Test func boundsAreErrorsWhenBuilt() throws {
     let sample = try PageSample()
     let one = try PageContents.gather(sample.store, from: 0, through: 0)

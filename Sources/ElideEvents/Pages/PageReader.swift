@@ -16,7 +16,8 @@ package struct JournalPage: Equatable, Sendable {
   package let frames: [PageFrame]
   private let head: [UInt8]
   private let region: Region
-  private let frameIndex: [Digest: Int]
+  /// Frames by digest. Sorted rather than hashed: the digests are the writer's choice, and may be chosen to collide.
+  private let order: [Int]
 
   private struct Region: Equatable {
     var codec: PageFrame.Codec
@@ -67,7 +68,8 @@ package struct JournalPage: Equatable, Sendable {
     let (header, layout) = try PageHeaderCodec.read(&r)
     guard Int(layout.headLength) == head.count else { throw r.error("head length changed while reading") }
     region = try Self.readRegion(&r)
-    (frames, frameIndex) = try Self.readFrames(&r, layout)
+    frames = try Self.readFrames(&r, layout)
+    order = try Self.order(frames, r)
     try r.end()
     self.header = header
     self.head = head
@@ -99,25 +101,31 @@ package struct JournalPage: Equatable, Sendable {
 
   private static func readFrames(
     _ r: inout ByteReader, _ layout: PageHeaderCodec.Layout
-  ) throws(FormatError) -> ([PageFrame], [Digest: Int]) {
+  ) throws(FormatError) -> [PageFrame] {
     let count = Int(layout.frames)
     guard r.remaining == count * PageFrameCodec.tableEntryBytes else { throw r.error("a frame table of \(r.remaining) bytes") }
     var frames: [PageFrame] = []
     frames.reserveCapacity(count)
-    var index: [Digest: Int] = [:]
     var offset = UInt64(layout.headLength)
-    for i in 0..<count {
+    for _ in 0..<count {
       let digest = try r.digest()
       let codec = try readCodec(&r)
       let length = try r.u32()
       let stored = try r.u32()
       guard length <= PageLimits.blob, codec == .zstd || stored == length else { throw r.error("a frame of \(length) bytes") }
-      guard index.updateValue(i, forKey: digest) == nil else { throw r.error("two frames of one blob") }
       frames.append(PageFrame(digest: digest, codec: codec, offset: offset, storedLength: stored, length: length))
       offset += UInt64(stored)
     }
     guard offset == layout.totalLength else { throw r.error("frames end at \(offset), the page at \(layout.totalLength)") }
-    return (frames, index)
+    return frames
+  }
+
+  private static func order(_ frames: [PageFrame], _ r: ByteReader) throws(FormatError) -> [Int] {
+    let order = frames.indices.sorted { frames[$0].digest < frames[$1].digest }
+    for (a, b) in zip(order, order.dropFirst()) where frames[a].digest == frames[b].digest {
+      throw r.error("two frames of one blob")
+    }
+    return order
   }
 
   /// What is signed: a word that no other signature of Elide begins with, and the head without its signature.
@@ -155,7 +163,16 @@ package struct JournalPage: Equatable, Sendable {
   }
 
   /// Where a blob lies; nil when this page does not carry it.
-  package func frame(_ digest: Digest) -> PageFrame? { frameIndex[digest].map { frames[$0] } }
+  package func frame(_ digest: Digest) -> PageFrame? {
+    var low = 0
+    var high = order.count
+    while low < high {
+      let middle = (low + high) / 2
+      if frames[order[middle]].digest < digest { low = middle + 1 } else { high = middle }
+    }
+    guard low < order.count, frames[order[low]].digest == digest else { return nil }
+    return frames[order[low]]
+  }
 
   /// The blob of a frame from its stored bytes (`frame.range` of the page), checked against its digest.
   package static func blob(_ frame: PageFrame, stored: [UInt8]) throws(PageError) -> [UInt8] {
