@@ -1,0 +1,124 @@
+import ElideIO
+
+/// A local name: which volume it points at. Names are rows of this data directory; other hosts use the ULID.
+package struct NameRow: Equatable, Sendable {
+  package struct Flags: OptionSet, Sendable {
+    package let rawValue: UInt8
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+    /// The volume is being made; what a crash leaves so may be taken over by the next create.
+    package static let creating = Flags(rawValue: 1)
+    /// Made by import: an image.
+    package static let image = Flags(rawValue: 2)
+  }
+  package var name: String
+  package var volume: ULID
+  package var flags: Flags
+
+  package init(name: String, volume: ULID, flags: Flags = []) {
+    self.name = name
+    self.volume = volume
+    self.flags = flags
+  }
+}
+
+/// The names of a data directory. Durable when a call returns; safe on any thread and across processes.
+package protocol NameTable: AnyObject, Sendable {
+  func get(_ name: String) throws(ElideError) -> NameRow?
+  /// All, in byte order of the names.
+  func list() throws(ElideError) -> [NameRow]
+  /// Sets `row` if `name` still is what the caller saw (nil: absent); false otherwise.
+  func replace(_ name: String, _ seen: NameRow?, with row: NameRow?) throws(ElideError) -> Bool
+}
+
+/// `NameTable` in LMDB. Row: version 1, flags, 16 bytes of ULID.
+package final class LMDBNameTable: NameTable {
+  private let environment: LMDBEnvironment
+  private static let table = "names"
+
+  /// Opens or makes `directory`, whose parent exists.
+  package init(_ directory: String, _ files: any Files) throws(ElideError) {
+    do throws(Errno) { try files.makeDirectory(directory) } catch { throw ElideError(error, "make \(directory)") }
+    do throws(LMDBError) { environment = try LMDBEnvironment(path: directory) } catch {
+      throw ElideError(.failed, "\(directory): \(error)")
+    }
+  }
+
+  package func get(_ name: String) throws(ElideError) -> NameRow? {
+    guard VolumeName.fault(name) == nil else { return nil }
+    let bytes: [UInt8]?
+    do throws(LMDBError) {
+      bytes = try environment.read { (t) throws(LMDBError) in try t.get(Self.table, Array(name.utf8)) }
+    } catch { throw fault(error) }
+    return try bytes.map { (b) throws(ElideError) in try decode(name, b) }
+  }
+
+  package func list() throws(ElideError) -> [NameRow] {
+    var raw: [(String, [UInt8])] = []
+    do throws(LMDBError) {
+      try environment.read { (t) throws(LMDBError) in
+        try t.scan(Self.table, from: []) { k, v in
+          raw.append((String(decoding: k, as: UTF8.self), v))
+          return true
+        }
+      }
+    } catch { throw fault(error) }
+    var rows: [NameRow] = []
+    for (name, value) in raw { rows.append(try decode(name, value)) }
+    return rows
+  }
+
+  package func replace(_ name: String, _ seen: NameRow?, with row: NameRow?) throws(ElideError) -> Bool {
+    let key = Array(name.utf8)
+    let before = seen.map(encode)
+    let after = row.map(encode)
+    do throws(LMDBError) {
+      return try environment.write { (t) throws(LMDBError) in
+        guard try t.get(Self.table, key) == before else { return false }
+        if let after { try t.put(Self.table, key, after) } else { try t.delete(Self.table, key) }
+        return true
+      }
+    } catch { throw fault(error) }
+  }
+
+  private func encode(_ row: NameRow) -> [UInt8] {
+    var w = ByteWriter(capacity: 18)
+    w.u8(1)
+    w.u8(row.flags.rawValue)
+    w.ulid(row.volume)
+    return w.bytes
+  }
+
+  private func decode(_ name: String, _ bytes: [UInt8]) throws(ElideError) -> NameRow {
+    do throws(FormatError) {
+      var r = ByteReader(bytes, what: "the row of name \(name)")
+      guard try r.u8() == 1 else { throw r.error("unknown version") }
+      let flags = NameRow.Flags(rawValue: try r.u8())
+      let row = NameRow(name: name, volume: try r.ulid(), flags: flags)
+      try r.end()
+      return row
+    } catch { throw ElideError(.fault, "\(environment.path): \(error)") }
+  }
+
+  private func fault(_ error: LMDBError) -> ElideError { ElideError(.failed, "\(environment.path): \(error)") }
+}
+
+/// What may be a name: 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit. A ULID is none, so that the two never
+/// mix.
+package enum VolumeName {
+  package static let maxBytes = 63
+
+  /// nil when `name` is fine, else what is wrong with it.
+  package static func fault(_ name: String) -> String? {
+    if name.isEmpty { return "is empty" }
+    if name.utf8.count > maxBytes { return "is longer than \(maxBytes) bytes" }
+    if ULID(name) != nil { return "looks like a volume's ULID" }
+    for (i, c) in name.utf8.enumerated() {
+      switch c {
+      case 0x61...0x7A, 0x30...0x39: continue
+      case 0x2D, 0x2E, 0x5F: if i > 0 { continue } else { return "begins with '\(Character(UnicodeScalar(c)))'" }
+      default: return "has a character other than a-z 0-9 . _ -"
+      }
+    }
+    return nil
+  }
+}
