@@ -1,0 +1,93 @@
+import ElideEvents
+import ElideIO
+import ElideProjections
+import Glibc
+
+/// Where the engine gets a volume's journal: LMDB in production, simulated in tests.
+package protocol JournalStores: AnyObject, Sendable {
+  /// Opens the journal of the volume in `directory`; with `write` makes it if absent (the caller holds the volume's lock).
+  func open(_ directory: VolumeDirectory, write: Bool) throws(JournalError) -> any JournalStore
+}
+
+/// Journals in LMDB.
+package final class LMDBJournals: JournalStores {
+  private let files: any Files
+  package init(files: any Files) { self.files = files }
+  package func open(_ directory: VolumeDirectory, write: Bool) throws(JournalError) -> any JournalStore {
+    try LMDBJournalStore(volumeDirectory: directory.root, files: files, mode: write ? .write : .read)
+  }
+}
+
+/// Everything that Elide does, for the command line, the control sockets and the tests: one data directory, one store.
+///
+/// A facade over the parts in `Open`, `Keeper`, `Import` and `Replay`. Its calls block; make them from any thread that may
+/// wait. Errors are `ElideError`s, whose kind is the exit code. Nothing is cached between calls but the identity of the
+/// host, so several processes may work on one data directory; a volume is served by one of them at a time.
+package final class Engine: Sendable {
+  package let world: World
+  package let directory: DataDirectory
+  package let host: HostIdentity
+  package let store: any Store
+  package let names: any NameTable
+  package let journals: any JournalStores
+  package let executor: any Executor
+  package let configuration: KeeperConfiguration
+  /// The host's block cache.
+  package let cache: SegmentCache
+
+  /// Opens a data directory, making it and the host's identity on first use. The store is not touched.
+  package init(
+    world: World, directory: DataDirectory, store: any Store, names: any NameTable, journals: any JournalStores,
+    executor: any Executor, configuration: KeeperConfiguration = KeeperConfiguration()
+  ) throws(ElideError) {
+    self.world = world
+    self.directory = directory
+    self.store = store
+    self.names = names
+    self.journals = journals
+    self.executor = executor
+    self.configuration = configuration
+    host = try HostIdentity(world, directory)
+    cache = SegmentCache(root: directory.cache, files: world.files)
+  }
+
+  /// The engine on this machine. `store` is a URL as people write it; nil means `<data-dir>/store`. With `createStore`
+  /// false a store directory that does not exist is an error (for commands that only read).
+  package static func onHost(
+    dataDirectory: String, store url: String? = nil, createStore: Bool = true,
+    configuration: KeeperConfiguration = KeeperConfiguration()
+  ) throws(ElideError) -> Engine {
+    let world = World.host()
+    let directory = DataDirectory(root: dataDirectory)
+    do throws(Errno) { try world.files.makeDirectory(dataDirectory) } catch {
+      throw ElideError(error, "make the data directory \(dataDirectory)")
+    }
+    let store = try openStore(url ?? "file://\(absolute(dataDirectory))/store", world, create: createStore)
+    let executor: ThreadExecutor
+    do throws(Errno) { executor = try ThreadExecutor() } catch { throw ElideError(error, "start threads") }
+    return try Engine(
+      world: world, directory: directory, store: store, names: try LMDBNameTable(directory.names, world.files),
+      journals: LMDBJournals(files: world.files), executor: executor, configuration: configuration)
+  }
+
+  /// Opens a store by its URL.
+  package static func openStore(_ url: String, _ world: World, create: Bool) throws(ElideError) -> any Store {
+    let parsed: StoreURL
+    do { parsed = try StoreURL(url) } catch { throw ElideError(.usage, error.description) }
+    switch parsed {
+    case .directory(let path):
+      do { return try LocalStore(root: path, world: world, create: create) } catch {
+        if case .refused(_, let detail) = error { throw ElideError(.storeRefused, detail) }
+        throw ElideError(error)
+      }
+    case .s3: throw ElideError(.usage, "\(url): stores in S3 are not supported yet; use file:///path")
+    }
+  }
+
+  private static func absolute(_ path: String) -> String {
+    if path.hasPrefix("/") { return path }
+    guard let here = getcwd(nil, 0) else { return path }
+    defer { free(here) }
+    return path == "." ? String(cString: here) : "\(String(cString: here))/\(path)"
+  }
+}
