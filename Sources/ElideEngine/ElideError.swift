@@ -39,7 +39,7 @@ package struct ElideError: Error, Equatable, Sendable, CustomStringConvertible {
 
 extension ElideError {
   /// A system error while doing something to something ("open /x/y").
-  package init(_ errno: Errno, _ doing: String) {
+  package init(_ errno: Errno, doing: String) {
     self.init(errno == .notFound ? .notFound : .failed, "\(doing): \(errno)")
   }
 

@@ -60,11 +60,11 @@ package final class Engine: Sendable {
     let world = World.host()
     let directory = DataDirectory(root: dataDirectory)
     do throws(Errno) { try world.files.makeDirectory(dataDirectory) } catch {
-      throw ElideError(error, "make the data directory \(dataDirectory)")
+      throw ElideError(error, doing: "make the data directory \(dataDirectory)")
     }
     let store = try openStore(url ?? "file://\(absolute(dataDirectory))/store", world, create: createStore)
     let executor: ThreadExecutor
-    do throws(Errno) { executor = try ThreadExecutor() } catch { throw ElideError(error, "start threads") }
+    do throws(Errno) { executor = try ThreadExecutor() } catch { throw ElideError(error, doing: "start threads") }
     return try Engine(
       world: world, directory: directory, store: store, names: try LMDBNameTable(directory.names, world.files),
       journals: LMDBJournals(files: world.files), executor: executor, configuration: configuration)
@@ -76,7 +76,7 @@ package final class Engine: Sendable {
     do { parsed = try StoreURL(url) } catch { throw ElideError(.usage, error.description) }
     switch parsed {
     case .directory(let path):
-      do { return try LocalStore(root: path, world: world, create: create) } catch {
+      do { return try LocalStore(root: path, world: world) } catch {
         if case .refused(_, let detail) = error { throw ElideError(.storeRefused, detail) }
         throw ElideError(error)
       }

@@ -131,7 +131,6 @@ package struct PageLog: Equatable, Sendable {
   package var checkpoint: CheckpointLocator?
   /// Pages that a reader of the checkpoint folds, in order, the last published one included.
   package var tail: [TailPage] = []
-  /// Bytes of those pages' fold parts.
   package var sums = SetSums()
   package init() {}
 
@@ -152,10 +151,7 @@ package struct PageLog: Equatable, Sendable {
       for n in [t.page, t.firstSeq, t.lastSeq, t.length] { w.u64(n) }
       w.digest(t.hash)
     }
-    for sum in [sums.uploaded, sums.retired, sums.deleted] {
-      w.varint(UInt64(sum.count))
-      w.raw(sum)
-    }
+    for sum in [sums.uploaded, sums.retired, sums.deleted] { w.raw(sum.bytes) }
     return w.bytes
   }
   package init(row: [UInt8]) throws(FormatError) {
@@ -170,9 +166,9 @@ package struct PageLog: Equatable, Sendable {
       let lastSeq = try r.u64()
       tail.append(TailPage(page: page, firstSeq: first, lastSeq: lastSeq, length: try r.u64(), hash: try r.digest()))
     }
-    sums.uploaded = try r.raw(try r.count("sum", limit: SetSums.stateBytes))
-    sums.retired = try r.raw(try r.count("sum", limit: SetSums.stateBytes))
-    sums.deleted = try r.raw(try r.count("sum", limit: SetSums.stateBytes))
+    sums.uploaded = try r.sum()
+    sums.retired = try r.sum()
+    sums.deleted = try r.sum()
     try r.end()
   }
 }
@@ -231,6 +227,10 @@ extension ByteWriter {
 extension ByteReader {
   fileprivate mutating func version() throws(FormatError) {
     guard try u8() == 1 else { throw error("unknown version") }
+  }
+  fileprivate mutating func sum() throws(FormatError) -> LtHash16 {
+    guard let sum = LtHash16(bytes: try raw(LtHash16.byteCount)) else { throw error("not a sum") }
+    return sum
   }
   fileprivate mutating func locator() throws(FormatError) -> CheckpointLocator {
     CheckpointLocator(

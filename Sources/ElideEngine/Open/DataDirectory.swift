@@ -66,7 +66,7 @@ package enum KeyFile {
     let bytes: [UInt8]
     do { bytes = try files.readFile(path, limit: 4096) } catch {
       if error == .notFound { return nil }
-      throw ElideError(error, "read the key \(path)")
+      throw ElideError(error, doing: "read the key \(path)")
     }
     let text = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first ?? ""
     guard let secret = decodeHexadecimal(text), let key = SigningKey(secret: secret) else {
@@ -95,7 +95,7 @@ package enum KeyFile {
       }
       try world.files.syncDirectory(parentDirectory(path))
     } catch {
-      throw ElideError(error, "make the key \(path)")
+      throw ElideError(error, doing: "make the key \(path)")
     }
     guard let key = try read(world.files, path) else { throw ElideError(.failed, "the key \(path) vanished") }
     return key
@@ -115,7 +115,7 @@ package struct HostIdentity: Sendable {
     do throws(Errno) {
       for path in [directory.root, directory.volumes, directory.cache, directory.run] { try world.files.makeDirectory(path) }
       try world.files.syncDirectory(directory.root)
-    } catch { throw ElideError(error, "make the data directory \(directory.root)") }
+    } catch { throw ElideError(error, doing: "make the data directory \(directory.root)") }
     key = try KeyFile.readOrMake(world, directory.hostKey)
     id = Digest.sha256(key.publicKey).hex
     document = try Self.readOrMakeDocument(world, directory.hostDocument, key)
@@ -130,7 +130,7 @@ package struct HostIdentity: Sendable {
     }
     let created = Timestamp.text(milliseconds: world.clock.wallMilliseconds())
     let bytes = HostDocument(key: key.publicKey, created: created).encode { key.sign($0) }
-    do { try world.files.replaceFile(path, with: bytes) } catch { throw ElideError(error, "write \(path)") }
+    do { try world.files.replaceFile(path, with: bytes) } catch { throw ElideError(error, doing: "write \(path)") }
     return bytes
   }
 }

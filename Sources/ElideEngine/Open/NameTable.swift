@@ -37,7 +37,7 @@ package final class LMDBNameTable: NameTable {
 
   /// Opens or makes `directory`, whose parent exists.
   package init(_ directory: String, _ files: any Files) throws(ElideError) {
-    do throws(Errno) { try files.makeDirectory(directory) } catch { throw ElideError(error, "make \(directory)") }
+    do throws(Errno) { try files.makeDirectory(directory) } catch { throw ElideError(error, doing: "make \(directory)") }
     do throws(LMDBError) { environment = try LMDBEnvironment(path: directory) } catch {
       throw ElideError(.failed, "\(directory): \(error)")
     }

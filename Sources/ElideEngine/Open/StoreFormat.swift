@@ -7,7 +7,7 @@ package enum StoreFormat {
   package static func read(_ store: any Store) throws(ElideError) -> StoreDocument {
     let bytes: [UInt8]
     do { bytes = try store.get(StoreLayout.format, range: 0..<UInt64(Entry.maxBytes)) } catch {
-      if case .notFound = error { throw ElideError(ElideError.Kind.notFound, "\(store.url) is not a store of Elide's: it has no elide.toml") }
+      if case .notFound = error { throw ElideError(.notFound, "\(store.url) is not a store of Elide's: it has no elide.toml") }
       throw ElideError(error)
     }
     do { return try StoreDocument.decode(bytes) } catch { throw ElideError(.fault, "\(store.url): \(error)") }

@@ -3,34 +3,27 @@ import ElideIO
 import ElideProjections
 import Synchronization
 
-/// The projections of one volume, folded together from its committed events: state, block map, space account, and the
-/// segment table that readers use. The only way any of them changes.
+/// The projections of one volume as it is kept or read: the fold, the segment table that fetchers use, and where the
+/// pages carry each encoding. Entries go through `apply`, so the three never disagree.
 ///
-/// Owned by the keeper's thread (or by whoever replays); the I/O thread reads `base.map`, fetchers read `directory`.
-package final class VolumeFold {
-  package private(set) var state: VolumeState
-  package let base: BaseState
+/// Owned by the keeper's thread (or by whoever replays); the I/O thread reads `map`, fetchers read `directory`.
+package final class VolumeTables {
+  package let fold: VolumeFold
   package let directory: SegmentDirectory
   /// Where the bodies and encodings of uploaded segments are, as far as pages name them: own and inherited.
   package private(set) var bodies: [UInt64: BodyLocator] = [:]
 
-  /// Of a volume that begins empty, or from a checkpoint (`state` at its seq, the base's rows with their bodies).
-  package init(state: VolumeState, base: BaseState, directory: SegmentDirectory = SegmentDirectory()) {
-    self.state = state
-    self.base = base
+  /// Over a fold at any seq; what the base's rows and the state know of segments is entered.
+  package init(_ fold: VolumeFold, directory: SegmentDirectory = SegmentDirectory()) {
+    self.fold = fold
     self.directory = directory
-    for row in base.account.rows.values { adopt(row) }
-    for segment in state.segments.values { enter(segment) }
+    for row in fold.base.account.ordered { adopt(row) }
+    for segment in fold.state.ordered { enter(segment) }
   }
 
-  /// A volume of which nothing is folded yet.
-  package convenience init(empty volume: ULID) {
-    self.init(
-      state: VolumeState(volume: volume),
-      base: BaseState(map: BlockMap(blocks: 0), account: SpaceAccount(volume: volume), seq: nil))
-  }
-
-  package var volume: ULID { state.volume }
+  package var state: VolumeState { fold.state }
+  package var map: BlockMap { fold.base.map }
+  package var volume: ULID { fold.state.volume }
 
   /// An inherited segment, or an own one whose encoding a page carries.
   private func adopt(_ row: SegmentTableRow) {
@@ -56,13 +49,12 @@ package final class VolumeFold {
     .page(volume: volume, page: body.page, offset: body.offset, length: body.frameLength)
   }
 
-  /// Folds the next entry; `content` is the decoded blob of a `segment_sealed`. An entry that is impossible where it
-  /// stands changes nothing and comes back as a violation.
+  /// Folds the next entry. An entry that is impossible where it stands changes nothing and comes back as a violation.
   @discardableResult
-  package func apply(_ committed: Committed<VolumeEvent>, content: SegmentContent? = nil) -> Violation? {
-    if let violation = state.apply(committed) { return violation }
-    base.fold(committed, content: content)
-    base.grow(toBytes: state.size)
+  package func apply<E: Error>(
+    _ committed: Committed<VolumeEvent>, blob: (Digest) throws(E) -> [UInt8]
+  ) throws(FoldError<E>) -> Violation? {
+    if let violation = try fold.apply(committed, blob: blob) { return violation }
     switch committed.event {
     case .segmentSealed(let s):
       if let segment = state.segments[s.segment] { enter(segment) }
@@ -106,7 +98,7 @@ package final class VolumeFold {
 
   /// The table for a checkpoint: accounts with the bodies' places filled in.
   package var rows: [SegmentTableRow] {
-    base.account.ordered.map { row in
+    fold.base.account.ordered.map { row in
       var row = row
       row.body = bodies[row.number]
       return row
