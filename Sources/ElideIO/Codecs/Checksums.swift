@@ -27,7 +27,8 @@ package struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
   /// SHA-256 of `bytes`.
   package static func sha256(_ bytes: UnsafeRawBufferPointer) -> Digest {
     withUnsafeTemporaryAllocation(byteCount: 32, alignment: 8) { out in
-      _ = SHA256(bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes.count, out.baseAddress!.assumingMemoryBound(to: UInt8.self))
+      _ = SHA256(
+        bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes.count, out.baseAddress!.assumingMemoryBound(to: UInt8.self))
       return Digest(bytes: UnsafeRawBufferPointer(out))
     }
   }

@@ -57,3 +57,20 @@ package func verifyEd25519(_ signature: [UInt8], of message: [UInt8], publicKey:
   guard EVP_DigestVerifyInit(context, nil, nil, nil, key) == 1 else { return false }
   return EVP_DigestVerify(context, signature, 64, message, message.count) == 1
 }
+
+extension SigningKey {
+  /// The key in the file `path`: 64 hexadecimal digits and a newline, readable by its owner alone. Made durably on first
+  /// use; of several first users all get the same key.
+  package static func kept(at path: String, world: World) throws -> SigningKey {
+    if !world.files.exists(path) {
+      let fresh = SigningKey(random: world.random)
+      let temporary = "\(path).\(ULID(clock: world.clock, random: world.random))"
+      _ = try world.files.createFile(path, with: Array((hexadecimal(fresh.secret) + "\n").utf8), temporary: temporary)
+    }
+    let text = String(decoding: try world.files.readFile(path, limit: 4096), as: UTF8.self)
+    guard text.hasSuffix("\n"), let secret = decodeHexadecimal(text.dropLast()), let key = SigningKey(secret: secret) else {
+      throw FormatError(path, offset: 0, "is not a key: 64 hexadecimal digits and a newline are wanted")
+    }
+    return key
+  }
+}

@@ -16,6 +16,9 @@ package struct ULID: Hashable, Comparable, Sendable, CustomStringConvertible {
     low = r.1
   }
 
+  /// The wall clock of whoever made it, milliseconds since 1970.
+  package var milliseconds: UInt64 { high >> 16 }
+
   private static let digits = Array("0123456789ABCDEFGHJKMNPQRSTVWXYZ".utf8)
 
   package var description: String {

@@ -19,26 +19,119 @@ package final class LocalStore: Store {
   private let tallies = Mutex(StoreCounters())
   private let knownDirectories = Mutex(Set<String>())
 
-  /// Opens the store in `root`, making the directory if needed.
-  package init(root: String, world: World) throws(StoreError) {
+  /// A temporary older than this belongs to a process that is gone.
+  private static let temporaryLifeMilliseconds: UInt64 = 86_400_000
+
+  /// Opens the store in `root`. Nothing is written until the first put, except that with `create` a missing directory is
+  /// made; without it a missing one is refused, so that a mistyped path is not mistaken for an empty store.
+  package init(root: String, world: World, create: Bool = true) throws(StoreError) {
     self.root = root
     self.world = world
     url = "file://\(root)"
     do throws(Errno) {
-      try world.files.makeDirectory(root)
-      try world.files.makeDirectory(root + "/.tmp")
-      try world.files.syncDirectory(root)
-      try world.files.syncDirectory(parentDirectory(root))
+      if create {
+        try world.files.makeDirectoryDurably(root)
+      } else {
+        _ = try world.files.list(root)
+      }
     } catch {
       throw .refused(key: "", detail: "\(url): \(error)")
     }
+    removeOldTemporaries()
   }
 
   package var counters: StoreCounters { tallies.withLock { $0 } }
 
-  private func path(_ key: String) throws(StoreError) -> String {
-    if let fault = StoreKey.fault(key) { throw .refused(key: key, detail: "the key \(fault)") }
-    return root + "/" + key
+  // MARK: Writing
+
+  package func putIfAbsent(_ key: String, _ bytes: UnsafeRawBufferPointer) throws(StoreError) -> PutOutcome {
+    let path = try path(key)
+    tallies.withLock {
+      $0.puts += 1
+      $0.bytesWritten += UInt64(bytes.count)
+    }
+    let temporary = try withTemporary(key, path) { (file) throws(Errno) in try self.world.files.write(file, bytes, at: 0) }
+    defer { try? world.files.remove(temporary) }
+    var outcome = PutOutcome.created
+    do throws(Errno) {
+      try world.files.link(temporary, to: path)
+    } catch {
+      guard error == .exists else { throw writeFault(key, error) }
+      if (try? world.files.list(path)) != nil { throw .refused(key: key, detail: "other keys lie below this one") }
+      outcome = .exists
+    }
+    // The loser syncs too: it may act on the winner's object before the winner has.
+    try confirm(key, path)
+    return outcome
+  }
+
+  package func put(_ key: String, parts: [[UInt8]]) throws(StoreError) {
+    let path = try path(key)
+    tallies.withLock {
+      $0.puts += 1
+      $0.bytesWritten += UInt64(parts.reduce(0) { $0 + $1.count })
+    }
+    let temporary = try withTemporary(key, path) { (file) throws(Errno) in
+      var offset: UInt64 = 0
+      for part in parts {
+        try part.withUnsafeBufferPointer { (b) throws(Errno) in
+          try self.world.files.write(file, UnsafeRawBufferPointer(b), at: offset)
+        }
+        offset += UInt64(part.count)
+      }
+    }
+    do throws(Errno) {
+      try world.files.rename(temporary, to: path)
+    } catch {
+      try? world.files.remove(temporary)
+      throw writeFault(key, error)
+    }
+    try confirm(key, path)
+  }
+
+  package func delete(_ key: String) throws(StoreError) {
+    let path = try path(key)
+    tallies.withLock { $0.deletes += 1 }
+    do throws(Errno) {
+      try world.files.remove(path)
+    } catch {
+      // A directory of that name is no object; nor is anything below a file.
+      guard [ENOENT, ENOTDIR, EISDIR].contains(error.code) else { throw writeFault(key, error) }
+    }
+    do throws(Errno) {
+      // Also when it was gone: whoever removed it may have stopped before this.
+      try world.files.syncDirectory(parentDirectory(path))
+    } catch {
+      if error != .notFound && error.code != ENOTDIR { throw .unknown(key: key, detail: "\(error)") }
+    }
+  }
+
+  /// Makes the parent of `path`, then a synced temporary that `write` has filled; its path. It is removed on error.
+  private func withTemporary(
+    _ key: String, _ path: String, _ write: (FileID) throws(Errno) -> Void
+  ) throws(StoreError) -> String {
+    let temporary = root + "/.tmp/" + ULID(clock: world.clock, random: world.random).description
+    do throws(Errno) {
+      try makeParent(path)
+      try makeParent(temporary)
+      let file = try world.files.open(temporary, .createNew)
+      defer { world.files.close(file) }
+      try write(file)
+      try world.files.sync(file)
+    } catch {
+      try? world.files.remove(temporary)
+      throw writeFault(key, error)
+    }
+    return temporary
+  }
+
+  /// Makes the name durable. The object is there for all to see by now, so a failure is not a refusal.
+  private func confirm(_ key: String, _ path: String) throws(StoreError) {
+    do throws(Errno) {
+      try world.files.syncDirectory(parentDirectory(path))
+    } catch {
+      throw .unknown(key: key, detail: "\(error)")
+    }
   }
 
   /// Makes the directory of `path` and each missing one above it, durably.
@@ -52,78 +145,17 @@ package final class LocalStore: Store {
     knownDirectories.withLock { _ = $0.insert(directory) }
   }
 
-  /// Writes and syncs a temporary, then hands its path to `place`; removes it in any case.
-  private func withTemporary(_ parts: [UnsafeRawBufferPointer], _ place: (String) throws(Errno) -> Void) throws(Errno) {
-    let temporary = root + "/.tmp/" + ULID(clock: world.clock, random: world.random).description
-    let file = try world.files.open(temporary, .createNew)
-    defer { try? world.files.remove(temporary) }
-    do {
-      defer { world.files.close(file) }
-      var offset: UInt64 = 0
-      for part in parts {
-        try world.files.write(file, part, at: offset)
-        offset += UInt64(part.count)
-      }
-      try world.files.sync(file)
+  private func removeOldTemporaries() {
+    guard let names = try? world.files.list(root + "/.tmp") else { return }
+    let now = world.clock.wallMilliseconds()
+    for name in names {
+      // Its name says when it was begun; what is no ULID is not ours.
+      guard let id = ULID(name), id.milliseconds + Self.temporaryLifeMilliseconds < now else { continue }
+      try? world.files.remove(root + "/.tmp/" + name)
     }
-    try place(temporary)
   }
 
-  package func putIfAbsent(_ key: String, _ bytes: UnsafeRawBufferPointer) throws(StoreError) -> PutOutcome {
-    let path = try path(key)
-    tallies.withLock {
-      $0.puts += 1
-      $0.bytesWritten += UInt64(bytes.count)
-    }
-    var outcome = PutOutcome.created
-    do throws(Errno) {
-      try makeParent(path)
-      try withTemporary([bytes]) { (temporary) throws(Errno) in
-        do throws(Errno) {
-          try world.files.link(temporary, to: path)
-        } catch {
-          guard error == .exists else { throw error }
-          outcome = .exists
-        }
-        // The loser syncs too: it may act on the winner's object before the winner has.
-        try world.files.syncDirectory(parentDirectory(path))
-      }
-    } catch {
-      throw fault(key, error)
-    }
-    return outcome
-  }
-
-  package func put(_ key: String, parts: [[UInt8]]) throws(StoreError) {
-    let path = try path(key)
-    tallies.withLock {
-      $0.puts += 1
-      $0.bytesWritten += UInt64(parts.reduce(0) { $0 + $1.count })
-    }
-    do throws(Errno) {
-      try makeParent(path)
-      let temporary = root + "/.tmp/" + ULID(clock: world.clock, random: world.random).description
-      let file = try world.files.open(temporary, .createNew)
-      do throws(Errno) {
-        defer { world.files.close(file) }
-        var offset: UInt64 = 0
-        for part in parts {
-          try part.withUnsafeBufferPointer { (b) throws(Errno) in
-            try world.files.write(file, UnsafeRawBufferPointer(b), at: offset)
-          }
-          offset += UInt64(part.count)
-        }
-        try world.files.sync(file)
-        try world.files.rename(temporary, to: path)
-      } catch {
-        try? world.files.remove(temporary)
-        throw error
-      }
-      try world.files.syncDirectory(parentDirectory(path))
-    } catch {
-      throw fault(key, error)
-    }
-  }
+  // MARK: Reading
 
   package func get(_ key: String, range: Range<UInt64>?) throws(StoreError) -> [UInt8] {
     let path = try path(key)
@@ -138,19 +170,7 @@ package final class LocalStore: Store {
       tallies.withLock { $0.bytesRead += UInt64(bytes.count) }
       return bytes
     } catch {
-      throw fault(key, error)
-    }
-  }
-
-  package func delete(_ key: String) throws(StoreError) {
-    let path = try path(key)
-    tallies.withLock { $0.deletes += 1 }
-    do throws(Errno) {
-      try world.files.remove(path)
-      try world.files.syncDirectory(parentDirectory(path))
-    } catch {
-      if error == .notFound { return }
-      throw fault(key, error)
+      throw readFault(key, error)
     }
   }
 
@@ -163,23 +183,29 @@ package final class LocalStore: Store {
     do throws(Errno) {
       try collect(base, into: &keys)
     } catch {
-      throw fault(prefix, error)
+      throw readFault(prefix, error)
     }
-    keys = keys.filter { $0.hasPrefix(prefix) }.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
-    if let after { keys = keys.filter { after.utf8.lexicographicallyPrecedes($0.utf8) } }
+    keys = keys.filter { key in
+      key.hasPrefix(prefix) && (after.map { $0.utf8.lexicographicallyPrecedes(key.utf8) } ?? true)
+    }
+    keys.sort { $0.utf8.lexicographicallyPrecedes($1.utf8) }
     var out: [StoredObject] = []
-    for key in keys.prefix(limit) {
+    for key in keys {
+      // Not keys.prefix(limit): a short answer means the end of the list.
+      if out.count == limit { break }
       do throws(Errno) {
         let file = try world.files.open(root + "/" + key, .read)
         defer { world.files.close(file) }
         out.append(StoredObject(key: key, size: try world.files.size(file)))
       } catch {
-        if error != .notFound { throw fault(key, error) }  // deleted meanwhile
+        if error != .notFound { throw readFault(key, error) }  // deleted meanwhile
       }
     }
     return out
   }
 
+  /// All keys at or below `directory`, in no particular order. Names that could not be keys are not ours: temporaries,
+  /// `lost+found`, what editors leave.
   private func collect(_ directory: String, into keys: inout [String]) throws(Errno) {
     let names: [String]
     do throws(Errno) {
@@ -188,20 +214,39 @@ package final class LocalStore: Store {
       switch error.code {
       case ENOENT: return
       case ENOTDIR:
-        keys.append(directory)
+        if !directory.isEmpty { keys.append(directory) }
         return
       default: throw error
       }
     }
-    for name in names where !name.hasPrefix(".") {
-      try collect(directory.isEmpty ? name : directory + "/" + name, into: &keys)
+    for name in names {
+      let key = directory.isEmpty ? name : directory + "/" + name
+      if StoreKey.fault(key) == nil { try collect(key, into: &keys) }
     }
   }
 
-  private func fault(_ key: String, _ error: Errno) -> StoreError {
+  // MARK: Faults
+
+  private func path(_ key: String) throws(StoreError) -> String {
+    if let fault = StoreKey.fault(key) { throw .refused(key: key, detail: "the key \(fault)") }
+    return root + "/" + key
+  }
+
+  private func readFault(_ key: String, _ error: Errno) -> StoreError {
     switch error.code {
     case ENOENT, ENOTDIR, EISDIR: .notFound(key: key)
-    case ENOSPC, EDQUOT, EACCES, EPERM, EROFS, ENAMETOOLONG: .refused(key: key, detail: "\(error)")
+    case EACCES, EPERM, ENAMETOOLONG, ELOOP: .refused(key: key, detail: "\(error)")
+    default: .unknown(key: key, detail: "\(error)")
+    }
+  }
+
+  /// An error before the object got its name.
+  private func writeFault(_ key: String, _ error: Errno) -> StoreError {
+    // A directory that was there has gone: look again next time.
+    if error == .notFound { knownDirectories.withLock { $0.removeAll() } }
+    return switch error.code {
+    case ENOSPC, EDQUOT, EACCES, EPERM, EROFS, ENAMETOOLONG, ELOOP, ENOTDIR, EISDIR, EEXIST, EFBIG:
+      .refused(key: key, detail: "\(error)")
     default: .unknown(key: key, detail: "\(error)")
     }
   }

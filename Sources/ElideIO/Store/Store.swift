@@ -50,7 +50,7 @@ package struct StoreCounters: Equatable, Sendable {
 }
 
 /// What went wrong with a store request, by what the caller should do about it.
-package enum StoreError: Error, Equatable, Sendable {
+package enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
   /// There is no such object.
   case notFound(key: String)
   /// It may or may not have happened: read and decide. (Timeouts, resets, 5xx, 409.)
@@ -59,4 +59,14 @@ package enum StoreError: Error, Equatable, Sendable {
   case refused(key: String, detail: String)
   /// What came back is not what was put: short, or its checksum differs.
   case corrupt(key: String, detail: String)
+
+  package var description: String {
+    switch self {
+    case .notFound(let key): "there is no object '\(key)'"
+    case .unknown(let key, let detail): "\(Self.subject(key))it may or may not have happened: \(detail)"
+    case .refused(let key, let detail): "\(Self.subject(key))the store refused: \(detail)"
+    case .corrupt(let key, let detail): "\(Self.subject(key))damaged in the store: \(detail)"
+    }
+  }
+  private static func subject(_ key: String) -> String { key.isEmpty ? "" : "object '\(key)': " }
 }

@@ -38,4 +38,13 @@ package enum StoreURL: Equatable, Sendable {
     }
     throw Malformed(url: text, detail: "neither file:///path nor s3://bucket/prefix")
   }
+
+  /// Opens the store. With `create`, a directory that is not there is made; without, it is refused.
+  package func open(world: World, create: Bool = false) throws(StoreError) -> any Store {
+    switch self {
+    case .directory(let path): return try LocalStore(root: path, world: world, create: create)
+    case .s3(let bucket, _, _):
+      throw .refused(key: "", detail: "s3://\(bucket): this version has no S3 store yet, only file:///path")
+    }
+  }
 }

@@ -1,4 +1,3 @@
-import Glibc
 import Synchronization
 
 /// Kinds of waiting, so that one kind never stands behind another.
@@ -19,62 +18,48 @@ package protocol Executor: AnyObject, Sendable {
   func submit(_ lane: Lane, _ job: @escaping @Sendable () -> Void)
 }
 
-/// `Executor` over plain threads. The queues grow as needed: callers bound what they have in flight.
+/// `Executor` over plain threads. The queues grow as needed: callers bound what they have in flight, and `queued` shows it.
 package final class ThreadExecutor: Executor {
-  // Unchecked: the pointers are set once and point at objects that are made for sharing.
-  private final class LaneQueue: @unchecked Sendable {
-    struct State {
-      var jobs: [@Sendable () -> Void] = []
+  private final class LaneQueue: Sendable {
+    private struct State {
+      /// Jobs in order; those before `head` are gone.
+      var jobs: [(@Sendable () -> Void)?] = []
       var head = 0
       var stopped = false
-    }
-    let state = Mutex(State())
-    let mutex: UnsafeMutablePointer<pthread_mutex_t>
-    let condition: UnsafeMutablePointer<pthread_cond_t>
 
-    init() {
-      mutex = .allocate(capacity: 1)
-      condition = .allocate(capacity: 1)
-      pthread_mutex_init(mutex, nil)
-      pthread_cond_init(condition, nil)
+      mutating func next() -> (@Sendable () -> Void)? {
+        guard head < jobs.count else { return nil }
+        let job = jobs[head]
+        jobs[head] = nil  // what the job holds must not outlive it
+        head += 1
+        if head * 2 >= jobs.count {
+          jobs.removeFirst(head)
+          head = 0
+        }
+        return job
+      }
     }
-    deinit {
-      pthread_cond_destroy(condition)
-      pthread_mutex_destroy(mutex)
-      condition.deallocate()
-      mutex.deallocate()
-    }
+    private let state = Mutex(State())
+    private let change = Condition()
+
+    var count: Int { state.withLock { $0.jobs.count - $0.head } }
 
     func push(_ job: @escaping @Sendable () -> Void) {
-      pthread_mutex_lock(mutex)
       state.withLock { if !$0.stopped { $0.jobs.append(job) } }
-      pthread_cond_signal(condition)
-      pthread_mutex_unlock(mutex)
+      change.signal()
     }
     func stop() {
-      pthread_mutex_lock(mutex)
       state.withLock { $0.stopped = true }
-      pthread_cond_broadcast(condition)
-      pthread_mutex_unlock(mutex)
+      change.broadcast()
     }
     /// The next job, waiting for one; nil once stopped and empty.
     func pop() -> (@Sendable () -> Void)? {
-      pthread_mutex_lock(mutex)
-      defer { pthread_mutex_unlock(mutex) }
       while true {
-        let (job, stopped) = state.withLock { s -> ((@Sendable () -> Void)?, Bool) in
-          guard s.head < s.jobs.count else {
-            s.jobs.removeAll(keepingCapacity: true)
-            s.head = 0
-            return (nil, s.stopped)
-          }
-          let job = s.jobs[s.head]
-          s.head += 1
-          return (job, s.stopped)
-        }
+        let seen = change.count
+        let (job, stopped) = state.withLock { s in (s.next(), s.stopped) }
         if let job { return job }
         if stopped { return nil }
-        pthread_cond_wait(condition, mutex)
+        change.wait(after: seen)
       }
     }
   }
@@ -88,16 +73,25 @@ package final class ThreadExecutor: Executor {
     self.queues = queues
     var started: [JoinableThread] = []
     let counts: [(Lane, Int)] = [(.sync, 1), (.fetch, fetchThreads), (.ship, shipThreads)]
-    for (lane, count) in counts {
-      for i in 0..<count {
-        let queue = queues[lane.rawValue]
-        started.append(try spawnThread(name: "elide-\(lane)-\(i)") { while let job = queue.pop() { job() } })
+    do throws(Errno) {
+      for (lane, count) in counts {
+        for i in 0..<count {
+          let queue = queues[lane.rawValue]
+          started.append(try spawnThread(name: "elide-\(lane)-\(i)") { while let job = queue.pop() { job() } })
+        }
       }
+    } catch {
+      for queue in queues { queue.stop() }
+      for thread in started { thread.join() }
+      throw error
     }
     threads = Mutex(started)
   }
 
   package func submit(_ lane: Lane, _ job: @escaping @Sendable () -> Void) { queues[lane.rawValue].push(job) }
+
+  /// Jobs of a lane that no thread has taken yet.
+  package func queued(_ lane: Lane) -> Int { queues[lane.rawValue].count }
 
   /// Runs what is queued, then ends the threads. Call once, not from a job.
   package func stop() {

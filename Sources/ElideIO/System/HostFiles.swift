@@ -29,10 +29,18 @@ package final class HostFiles: Files {
 
   package func close(_ file: FileID) { _ = Glibc.close(file.raw) }
 
+  /// Where a transfer starts, as the system counts: offsets beyond it come from damaged formats.
+  @inline(__always)
+  private func position(_ offset: UInt64) throws(Errno) -> off_t {
+    guard offset < 1 << 62 else { throw Errno.invalid }
+    return off_t(offset)
+  }
+
   package func read(_ file: FileID, into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(Errno) -> Int {
+    let start = try position(offset)
     var done = 0
     while done < buffer.count {
-      let n = try checked { pread(file.raw, buffer.baseAddress! + done, buffer.count - done, off_t(offset) + off_t(done)) }
+      let n = try checked { pread(file.raw, buffer.baseAddress! + done, buffer.count - done, start + off_t(done)) }
       if n == 0 { break }
       done += n
     }
@@ -40,60 +48,66 @@ package final class HostFiles: Files {
   }
 
   package func write(_ file: FileID, _ vectors: UnsafeBufferPointer<iovec>, at offset: UInt64) throws(Errno) {
-    var position = off_t(offset)
+    var position = try position(offset)
     var index = 0
     var skip = 0  // bytes of vectors[index] already written
-    while index < vectors.count {
-      if skip > 0 {
+    while true {
+      while index < vectors.count, vectors[index].iov_len == skip {
+        index += 1
+        skip = 0
+      }
+      if index == vectors.count { return }
+      var n: Int
+      if skip == 0 {
+        let count = min(vectors.count - index, 1024)  // IOV_MAX
+        n = try checked { pwritev(file.raw, vectors.baseAddress! + index, Int32(count), position) }
+      } else {
         // A short write ended inside a vector: finish that one alone, then go on with the rest.
         let v = vectors[index]
-        let n = try checked { pwrite(file.raw, v.iov_base! + skip, v.iov_len - skip, position) }
-        if n == 0 { throw Errno.io }
-        position += off_t(n)
-        skip += n
-        if skip == v.iov_len {
+        n = try checked { pwrite(file.raw, v.iov_base! + skip, v.iov_len - skip, position) }
+      }
+      if n == 0 { throw Errno.io }
+      position += off_t(n)
+      while n > 0 {
+        let step = min(n, vectors[index].iov_len - skip)
+        n -= step
+        skip += step
+        if skip == vectors[index].iov_len {
           index += 1
           skip = 0
         }
-        continue
       }
-      let count = min(vectors.count - index, 1024)  // IOV_MAX
-      var n = try checked { pwritev(file.raw, vectors.baseAddress! + index, Int32(count), position) }
-      position += off_t(n)
-      while index < vectors.count, n >= vectors[index].iov_len {
-        n -= vectors[index].iov_len
-        index += 1
-        if n == 0 && (index == vectors.count || vectors[index].iov_len > 0) { break }
-      }
-      skip = n
     }
   }
 
   package func size(_ file: FileID) throws(Errno) -> UInt64 {
     var info = stat()
     _ = try checked { fstat(file.raw, &info) }
+    if info.st_mode & S_IFMT == S_IFDIR { throw Errno(EISDIR) }
     return UInt64(info.st_size)
   }
 
   package func allocate(_ file: FileID, size: UInt64) throws(Errno) {
+    let size = try position(size)
     do throws(Errno) {
       _ = try checked { elide_fallocate(file.raw, Int64(size)) }
     } catch {
       guard error.code == EOPNOTSUPP else { throw error }
       // A file system without fallocate: posix_fallocate writes zeros.
-      let code = posix_fallocate(file.raw, 0, off_t(size))
+      let code = posix_fallocate(file.raw, 0, size)
       if code != 0 { throw Errno(code) }
     }
   }
 
   package func truncate(_ file: FileID, size: UInt64) throws(Errno) {
-    _ = try checked { ftruncate(file.raw, off_t(size)) }
+    let size = try position(size)
+    _ = try checked { ftruncate(file.raw, size) }
   }
 
   package func sync(_ file: FileID) throws(Errno) { _ = try checked { fdatasync(file.raw) } }
 
   package func startWriteback(_ file: FileID, offset: UInt64, length: UInt64) {
-    elide_start_writeback(file.raw, Int64(offset), Int64(length))
+    elide_start_writeback(file.raw, Int64(clamping: offset), Int64(clamping: length))
   }
 
   package func dropCache(_ file: FileID) { _ = posix_fadvise(file.raw, 0, 0, POSIX_FADV_DONTNEED) }
@@ -111,7 +125,9 @@ package final class HostFiles: Files {
   package func makeDirectory(_ path: String) throws(Errno) {
     if mkdir(path, 0o700) == 0 { return }
     switch Errno.current.code {
-    case EEXIST: return
+    case EEXIST:
+      var info = stat()
+      if stat(path, &info) == 0 && info.st_mode & S_IFMT != S_IFDIR { throw Errno(ENOTDIR) }
     case ENOENT:
       let parent = parentDirectory(path)
       if parent == path || parent == "." { throw Errno.notFound }
@@ -135,7 +151,13 @@ package final class HostFiles: Files {
     guard let directory = opendir(path) else { throw Errno.current }
     defer { closedir(directory) }
     var names: [String] = []
-    while let entry = readdir(directory) {
+    while true {
+      errno = 0
+      guard let entry = readdir(directory) else {
+        // The end and an error look alike but for errno, and a list that ends early would pass for a whole one.
+        if errno != 0 { throw Errno.current }
+        break
+      }
       let name = withUnsafePointer(to: &entry.pointee.d_name) {
         $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
       }

@@ -11,9 +11,18 @@ package final class Mailbox<Message: Sendable>: Sendable {
     var slots: [Message?]
     var first = 0
     var count = 0
-    var closed = false
+
+    mutating func take() -> Message? {
+      guard count > 0 else { return nil }
+      let message = slots[first]
+      slots[first] = nil
+      first = (first + 1) % slots.count
+      count -= 1
+      return message
+    }
   }
   private let ring: Mutex<Ring>
+  private let arrival = Condition()
   private let wake: @Sendable () -> Void
 
   /// - Parameters:
@@ -33,19 +42,26 @@ package final class Mailbox<Message: Sendable>: Sendable {
       ring.count += 1
       return true
     }
-    if accepted { wake() }
+    if accepted {
+      arrival.signal()
+      wake()
+    }
     return accepted
   }
 
   /// The oldest message; nil when empty.
-  package func receive() -> Message? {
-    ring.withLock { ring -> Message? in
-      guard ring.count > 0 else { return nil }
-      let message = ring.slots[ring.first]
-      ring.slots[ring.first] = nil
-      ring.first = (ring.first + 1) % ring.slots.count
-      ring.count -= 1
-      return message
+  package func receive() -> Message? { ring.withLock { $0.take() } }
+
+  /// The oldest message, waiting for one until `deadlineNanoseconds` (of `HostClock.monotonicNanoseconds`); nil when none
+  /// came. For threads that wait for nothing else; who also polls descriptors uses the wake closure.
+  package func waitReceive(deadlineNanoseconds: UInt64) -> Message? {
+    let clock = HostClock()
+    while true {
+      let seen = arrival.count
+      if let message = receive() { return message }
+      let now = clock.monotonicNanoseconds()
+      if now >= deadlineNanoseconds { return nil }
+      arrival.wait(after: seen, nanoseconds: deadlineNanoseconds - now)
     }
   }
 

@@ -78,6 +78,8 @@ extension Files {
 
   /// Reads exactly [offset, offset+count), or throws `EIO` when the file is shorter.
   package func readBytes(_ file: FileID, at offset: UInt64, count: Int) throws(Errno) -> [UInt8] {
+    // Not even memory for what the file cannot hold: counts may come from damaged headers.
+    if count > 1 << 20, try size(file) < UInt64(count) { throw Errno.io }
     var bytes = [UInt8](repeating: 0, count: count)
     let got = try bytes.withUnsafeMutableBufferPointer { (b) throws(Errno) in
       try read(file, into: UnsafeMutableRawBufferPointer(b), at: offset)
@@ -95,18 +97,48 @@ extension Files {
     return try readBytes(file, at: 0, count: Int(size))
   }
 
-  /// Replaces `path` as a whole, durably: temporary beside it, sync, rename, directory sync.
+  /// Replaces `path` as a whole, durably: temporary beside it, sync, rename, directory sync. One caller per path at a time.
   package func replaceFile(_ path: String, with bytes: [UInt8]) throws(Errno) {
     let temporary = path + ".tmp"
-    let file = try open(temporary, .create)
-    do {
-      defer { close(file) }
-      try truncate(file, size: 0)
-      try bytes.withUnsafeBufferPointer { (b) throws(Errno) in try write(file, UnsafeRawBufferPointer(b), at: 0) }
-      try sync(file)
+    do throws(Errno) {
+      try writeSynced(temporary, .create, bytes)
+      try rename(temporary, to: path)
+    } catch {
+      try? remove(temporary)
+      throw error
     }
-    try rename(temporary, to: path)
     try syncDirectory(parentDirectory(path))
+  }
+
+  private func writeSynced(_ path: String, _ mode: OpenMode, _ bytes: [UInt8]) throws(Errno) {
+    let file = try open(path, mode)
+    defer { close(file) }
+    try truncate(file, size: 0)
+    try bytes.withUnsafeBufferPointer { (b) throws(Errno) in try write(file, UnsafeRawBufferPointer(b), at: 0) }
+    try sync(file)
+  }
+
+  /// Makes `path` with `bytes`, durably and all at once, unless it exists: then false, and nothing changes. Exactly one of
+  /// any number of racing callers gets true. `temporary` is a name in the same file system that nobody else uses.
+  package func createFile(_ path: String, with bytes: [UInt8], temporary: String) throws(Errno) -> Bool {
+    defer { try? remove(temporary) }
+    try writeSynced(temporary, .createNew, bytes)
+    var made = true
+    do throws(Errno) { try link(temporary, to: path) } catch {
+      guard error == .exists else { throw error }
+      made = false
+    }
+    try syncDirectory(parentDirectory(path))
+    return made
+  }
+
+  /// Makes a directory and the missing ones above it, each durable in its parent.
+  package func makeDirectoryDurably(_ path: String) throws(Errno) {
+    let parent = parentDirectory(path)
+    if exists(path) || parent == path { return try makeDirectory(path) }
+    try makeDirectoryDurably(parent)
+    try makeDirectory(path)
+    try syncDirectory(parent)
   }
 }
 
