@@ -26,6 +26,8 @@ package final class BlockMap: @unchecked Sendable {
   // The writer's.
   var retired: [Retired] = []
   let scratch = LeafScratch()
+  /// Another one, for a leaf that is read from a checkpoint.
+  lazy var loading = LeafScratch()
   /// Bytes and number of all nodes, retired ones included.
   package internal(set) var memoryBytes = 0
   package internal(set) var nodeCount = 0

@@ -53,7 +53,7 @@ enum LeafCoding {
       let head = try varint()
       guard head >> 2 > 0, head >> 2 <= UInt64(Level.fanout - block) else { throw bad("a run of \(head >> 2) blocks at block \(block)") }
       let n = Int(head >> 2)
-      var handle = BlockHandle(raw: head & 3 << 60)
+      var handle = BlockHandle(raw: (head & 3) << 60)
       switch head & 3 {
       case 0, 1: break
       case 2:
