@@ -66,7 +66,9 @@ enum Fixtures {
       #expect(page.header.volume == fresh.header.volume && page.header.cut == fresh.header.cut)
       #expect(page.header.checkpoints == fresh.header.checkpoints && page.header.sums == fresh.header.sums)
       #expect(try page.entries() == fresh.entries())
-      for frame in fresh.frames { #expect(try page.blob(frame.digest, in: bytes) == fresh.blob(frame.digest, in: built[i].bytes)) }
+      for frame in fresh.frames {
+        #expect(try page.blob(frame.digest, in: bytes) == fresh.blob(frame.digest, in: built[i].bytes))
+      }
     }
     let first = try JournalPage.parse(Fixtures.bytes("pages/version-1/00000000") { [] })
     let second = try JournalPage.parse(Fixtures.bytes("pages/version-1/00000001") { [] })

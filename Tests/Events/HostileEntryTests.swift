@@ -62,9 +62,12 @@ import Testing
 
   @Test(arguments: [
     "a = 1", "a = \"x\n\"\n", "a = 'x'\n", "a.b = 1\n", "\"a\" = 1\n", "[a.b]\n", "[[a]]\n", "[ a ]\n", "a = {}\n", "a = [[1]]\n",
-    "a = [1,]\n", "a = [\n1]\n", "a = \"\"\"x\"\"\"\n", "a = \"\\u0000\"\n", "a = \"\\U00000000\"\n", "a = \"\\uD800\"\n", "a = \"\\x41\"\n",
-    "a = \"\\", "a = 01\n", "a = -0\n", "a = +1\n", "a = 1_0\n", "a = 0x1\n", "a = 1.5\n", "a = nan\n", "a = 10000000000000000000\n",
-    "a = 1 # x\n", "# x\n", "a = 1\r\n", "a = 2026-01-01\n", "a = truef\n", "\u{FEFF}a = 1\n", "a = \"\u{7F}\"\n", "a = \"\t\"\n", " a = 1\n",
+    "a = [1,]\n", "a = [\n1]\n", "a = \"\"\"x\"\"\"\n", "a = \"\\u0000\"\n", "a = \"\\U00000000\"\n", "a = \"\\uD800\"\n",
+    "a = \"\\x41\"\n",
+    "a = \"\\", "a = 01\n", "a = -0\n", "a = +1\n", "a = 1_0\n", "a = 0x1\n", "a = 1.5\n", "a = nan\n",
+    "a = 10000000000000000000\n",
+    "a = 1 # x\n", "# x\n", "a = 1\r\n", "a = 2026-01-01\n", "a = truef\n", "\u{FEFF}a = 1\n", "a = \"\u{7F}\"\n", "a = \"\t\"\n",
+    " a = 1\n",
   ])
   func whatDocumentsDoNotUseIsRefused(_ text: String) { #expect(TOMLSubset.problem(Array(text.utf8)) != nil) }
 }

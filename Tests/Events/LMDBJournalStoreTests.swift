@@ -21,7 +21,7 @@ final class ScratchDirectory {
   }
 }
 
-@Suite struct LMDBJournalStoreTests {
+@Suite(.serialized) struct LMDBJournalStoreTests {
   private let scratch: ScratchDirectory
   private let files = HostFiles()
   private var volume: String { scratch.path + "/volume" }
@@ -42,7 +42,8 @@ final class ScratchDirectory {
     let blobs: [[UInt8]] = [[1, 2, 3], [], [UInt8](repeating: 7, count: 100_000)]
     var store = try open()
     #expect(store.head == nil)
-    let committed = try journal(store).append([.created(Samples.genesis)])
+    let committed =
+      try journal(store).append([.created(Samples.genesis)])
       + journal(store).append(blobs.enumerated().map { sealed(UInt64($0), $1) }, blobs: blobs, rows: [("a", [1]), ("b", [])])
     _ = try journal(store).append([], rows: [("a", nil), ("c", [UInt8](repeating: 3, count: 10_000))])
     store.close()
@@ -131,6 +132,52 @@ final class ScratchDirectory {
     #expect(counting.syncs == before + 1)
   }
 
+  /// On a small file system of its own (ELIDE_SMALL_DIRECTORY, a few MiB, empty): a full disk is `noSpace`, or, where the
+  /// database meets it in the middle of a write and cannot tell, unknown. Either way nothing of that append is there, and
+  /// the journal goes on when there is room again, in the second case after reopening.
+  @Test(.enabled(if: getenv("ELIDE_SMALL_DIRECTORY") != nil), arguments: [true, false])
+  func aFullDiskAppendsNothing(_ inRows: Bool) throws {
+    let root = String(cString: try #require(getenv("ELIDE_SMALL_DIRECTORY")))
+    let small = root + (inRows ? "/rows" : "/blobs")
+    let ballast = root + "/ballast"
+    try files.replaceFile(ballast, with: [UInt8](repeating: 1, count: 1 << 20))
+    var store = try LMDBJournalStore(volumeDirectory: small, files: files)
+    let journal = journal(store)
+    _ = try journal.append([.created(Samples.genesis)])
+    var appended: UInt64 = 0
+    var refusal: JournalError?
+    while refusal == nil && appended < 4096 {
+      let bytes = SeededRandom(appended + 1).bytes(100_000)
+      do throws(JournalError) {
+        if inRows {
+          _ = try journal.append([.closed], rows: [("row \(appended)", bytes)])
+        } else {
+          _ = try journal.append([sealed(appended, bytes)], blobs: [bytes])
+        }
+        appended += 1
+      } catch { refusal = error }
+    }
+    try files.remove(ballast)
+    switch refusal {
+    case .noSpace:
+      #expect(!journal.isHalted && store.head?.seq == appended)
+    case .unknown:
+      #expect(journal.isHalted)
+      store.close()
+      store = try LMDBJournalStore(volumeDirectory: small, files: files)
+    default: Issue.record("\(String(describing: refusal))")
+    }
+    #expect(store.head?.seq == appended)
+    let goes = self.journal(store)
+    #expect(try goes.append([.closed])[0].seq == appended + 1)
+    var replay = StoreReplay(store, log: Samples.log)
+    while let committed = try replay.next() { for blob in committed.event.blobs { _ = try store.blob(blob) } }
+    #expect(replay.position == store.head)
+    store.close()
+    for name in try files.list(small + "/blobs") { try files.remove(small + "/blobs/" + name) }
+    for name in try files.list(small + "/journal") { try files.remove(small + "/journal/" + name) }
+  }
+
   @Test func aReaderSeesWhatIsCommittedAndMayNotWrite() throws {
     let writer = try open()
     _ = try journal(writer).append([.created(Samples.genesis)])
@@ -138,7 +185,9 @@ final class ScratchDirectory {
     let reader = try open(.read)
     #expect(reader.head?.seq == 0)
     #expect(throws: JournalError.self) { try reader.commit(entries: [], blobs: [], rows: [("x", [1])]) }
-    #expect(throws: JournalError.self) { try LMDBJournalStore(volumeDirectory: scratch.path + "/none", files: files, mode: .read) }
+    #expect(throws: JournalError.self) {
+      try LMDBJournalStore(volumeDirectory: scratch.path + "/none", files: files, mode: .read)
+    }
   }
 
   @Test func aDamagedDatabaseIsNamed() throws {

@@ -10,20 +10,20 @@ struct PageSample {
   let blobs: [[UInt8]]
 
   init() throws {
-    var noise = [UInt8](repeating: 0, count: 5000)
-    noise.withUnsafeMutableBytes { SeededRandom(11).fill($0) }
-    blobs = [[UInt8](repeating: 9, count: 100_000), noise, [], [1, 2, 3]]
+    blobs = [[UInt8](repeating: 9, count: 100_000), SeededRandom(11).bytes(5000), [], [1, 2, 3]]
     let journal = Journal(
       store: store, log: Samples.log, identity: Samples.identity, clock: FixedClock(), random: SeededRandom(3))
     _ = try journal.append([.created(Genesis(size: 1 << 30, key: key.publicKey))])
-    _ = try journal.append(blobs.enumerated().flatMap { i, blob -> [VolumeEvent] in
-      [
-        .segmentSealed(SealedSegment(segment: UInt64(i), origin: .wal, blocks: 1, content: Digest.sha256(blob))),
-        .segmentEncoded(
-          EncodedSegment(
-            segment: UInt64(i), hash: Samples.digest(1), encoding: Digest.sha256(blobs[(i + 1) % blobs.count]), length: 1, units: 1)),
-      ]
-    }, blobs: blobs)
+    _ = try journal.append(
+      blobs.enumerated().flatMap { i, blob -> [VolumeEvent] in
+        [
+          .segmentSealed(SealedSegment(segment: UInt64(i), origin: .wal, blocks: 1, content: Digest.sha256(blob))),
+          .segmentEncoded(
+            EncodedSegment(
+              segment: UInt64(i), hash: Samples.digest(1), encoding: Digest.sha256(blobs[(i + 1) % blobs.count]), length: 1,
+              units: 1)),
+        ]
+      }, blobs: blobs)
   }
 
   func header(_ contents: PageContents, page: UInt64, previous: Digest?, cut: UInt64) -> PageHeader {

@@ -17,6 +17,11 @@ final class SeededRandom: Randomness, RandomNumberGenerator, @unchecked Sendable
     state ^= state >> 27
     return state &* 0x2545_F491_4F6C_DD1D
   }
+  func bytes(_ count: Int) -> [UInt8] {
+    var out = [UInt8](repeating: 0, count: count)
+    out.withUnsafeMutableBytes { fill($0) }
+    return out
+  }
   func fill(_ buffer: UnsafeMutableRawBufferPointer) {
     for i in buffer.indices { buffer[i] = UInt8(truncatingIfNeeded: next() >> 32) }
   }
@@ -37,7 +42,9 @@ enum Samples {
   static let events: [VolumeEvent] = [
     .created(genesis),
     .created(
-      Genesis(size: 1 << 50, blockSize: 4096, key: [UInt8](0..<32), incompatibleFeatures: ["a", "b\"\\"], readOnlyCompatibleFeatures: ["é"])),
+      Genesis(
+        size: 1 << 50, blockSize: 4096, key: [UInt8](0..<32), incompatibleFeatures: ["a", "b\"\\"],
+        readOnlyCompatibleFeatures: ["é"])),
     .forked(genesis, from: lineage),
     .continued(genesis, from: lineage),
     .imported(genesis, source: "file:///srv/images/debian.img", digest: digest(2)),

@@ -5,10 +5,11 @@ extension VolumeEvent {
   /// and within its bounds, and no other.
   static func parse(kind: String, _ body: TOMLFields) throws(TOMLError) -> VolumeEvent? {
     var f = body
-    let event: VolumeEvent? =
-      if let e = try parseGenesis(kind, &f) { e } else if let e = try parseServing(kind, &f) { e } else if let e =
-        try parseSegment(kind, &f)
-      { e } else if let e = try parsePoint(kind, &f) { e } else { try parseCollection(kind, &f) }
+    var event = try parseGenesis(kind, &f)
+    if event == nil { event = try parseServing(kind, &f) }
+    if event == nil { event = try parseSegment(kind, &f) }
+    if event == nil { event = try parsePoint(kind, &f) }
+    if event == nil { event = try parseCollection(kind, &f) }
     if event != nil { try f.end() }
     return event
   }

@@ -46,7 +46,7 @@ package struct TOMLWriter {
       case "\0": problem = "\(key) holds a NUL"
       case "\"": out += "\\\""
       case "\\": out += "\\\\"
-      case _ where scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value) || scalar.value == 0x2028 || scalar.value == 0x2029:
+      case "\u{1}"..<" ", "\u{7F}"..<"\u{A0}", "\u{2028}", "\u{2029}":
         let hex = String(scalar.value, radix: 16, uppercase: true)
         out += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
       default: out.unicodeScalars.append(scalar)
