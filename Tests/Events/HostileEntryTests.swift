@@ -1,17 +1,20 @@
 import ElideEvents
 import ElideIO
+import Glibc
 import Testing
 
 /// Entries with bytes and lines changed at random, from a seed: the decoder answers with a typed error, or with what the
 /// bytes say; it never traps, and never takes a changed entry for the one it was.
 @Suite struct HostileEntryTests {
   private static let seeds: [UInt64] = [1, 2, 3, 4]
+  /// More with ELIDE_FUZZ_ROUNDS.
+  private static var rounds: Int { getenv("ELIDE_FUZZ_ROUNDS").flatMap { Int(String(cString: $0)) } ?? 3000 }
 
   @Test(arguments: seeds) func mutatedEntriesNeverTrap(_ seed: UInt64) throws {
     var random = SeededRandom(seed &* 0x9E37_79B9_7F4A_7C15)
     let originals = try Samples.events.map { try EntryCodec.encode(Samples.envelope($0), $0) }
     var decoded = 0
-    for round in 0..<3000 {
+    for round in 0..<Self.rounds {
       let original = originals[round % originals.count]
       var bytes = original
       for _ in 0..<Int.random(in: 1...3, using: &random) { mutate(&bytes, &random) }

@@ -3,8 +3,9 @@ import ElideIO
 /// Where a volume's journal lies on this host: LMDB in production, simulated in tests. One transaction of entries, rows
 /// and blobs is atomic and durable when `commit` returns.
 ///
-/// Owned by one thread (the volume's keeper). A `commit` that throws leaves the outcome unknown: nothing more may be
-/// appended until the store is reopened and the head is read.
+/// Owned by one thread (the volume's keeper). A `commit` that throws `.noSpace`, `.refused` or `.missingBlob` has appended
+/// nothing, and the next may succeed. After any other error the outcome is open: nothing more may be appended until the
+/// store is reopened and the head is read.
 package protocol JournalStore: AnyObject, Sendable {
   /// The highest entry and its hash; nil when empty.
   var head: JournalHead? { get }
