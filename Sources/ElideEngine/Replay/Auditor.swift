@@ -34,7 +34,7 @@ package struct Auditor {
     switch source {
     case .local:
       guard let journal = try journal(volume) else {
-        throw ElideError(ElideError.Kind.notFound, "volume \(volume) has no journal on this host; read it from the store")
+        throw ElideError(.notFound, "volume \(volume) has no journal on this host; read it from the store")
       }
       return LocalHistory(volume: volume, store: journal)
     case .store: return PageHistory(volume: volume, key: try key(of: volume).key, store: store)
@@ -79,9 +79,9 @@ package struct Auditor {
     } catch {
       throw ElideError(error, volume)
     }
-    guard let fold else { throw ElideError(ElideError.Kind.notFound, "volume \(volume) has no history here") }
+    guard let fold else { throw ElideError(.notFound, "volume \(volume) has no history here") }
     if let through, fold.state.seq ?? 0 < through {
-      throw ElideError(ElideError.Kind.notFound, "volume \(volume) ends at entry \(fold.state.seq ?? 0), \(through) is not there")
+      throw ElideError(.notFound, "volume \(volume) ends at entry \(fold.state.seq ?? 0), \(through) is not there")
     }
     return fold
   }
