@@ -10,7 +10,7 @@ package final class CachedSegment: @unchecked Sendable {  // pointers into a sha
   private let files: any Files
   private let map: UnsafeMutableRawPointer
   private let mapLength: Int
-  private let ownsFile: Bool
+  private var ownsFile: Bool
 
   /// Takes over the mapping, and the file if `ownsFile`.
   init(files: any Files, source: SegmentSource, map: UnsafeMutableRawPointer, mapLength: Int, ownsFile: Bool) {
@@ -25,6 +25,9 @@ package final class CachedSegment: @unchecked Sendable {  // pointers into a sha
     files.unmap(map, length: mapLength)
     if ownsFile { files.close(source.file) }
   }
+
+  /// The file, so far its opener's, is closed with this object. Called once, by the opener, while it is attached.
+  package func takeFile() { ownsFile = true }
 
   package func isPresent(_ r: UInt32) -> Bool { r < source.blocks && word(r) != 0 }
 

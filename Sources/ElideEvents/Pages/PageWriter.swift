@@ -22,7 +22,7 @@ package enum PageWriter {
     let zstd = ZstdCodec()
     var digests: Set<Digest> = []
     let foldFrames = fold.map { PageFrameCodec.encode($0, zstd) }.filter { digests.insert($0.digest).inserted }
-    let otherFrames = other.map { PageFrameCodec.encode($0, zstd) }.filter { digests.insert($0.digest).inserted }
+    let otherFrames = other.map { PageFrameCodec.encode($0, nil) }.filter { digests.insert($0.digest).inserted }
     let region = PageFrameCodec.encode(joined(entries), zstd)
     var layout = PageHeaderCodec.Layout()
     layout.entries = UInt32(entries.count)

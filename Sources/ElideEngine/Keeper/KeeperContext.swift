@@ -1,0 +1,108 @@
+import ElideEvents
+import ElideIO
+import ElideProjections
+
+/// What a keeper works with: who the volume is, where it lies, and the outside world. Passed in, never looked up.
+package struct KeeperContext: Sendable {
+  package let volume: ULID
+  package let directory: VolumeDirectory
+  /// Signs pages.
+  package let key: SigningKey
+  /// Written into every entry this process appends.
+  package let identity: JournalIdentity
+  package let world: World
+  package let store: any Store
+  package let executor: any Executor
+  package let cache: SegmentCache
+  package let configuration: KeeperConfiguration
+
+  package init(
+    volume: ULID, directory: VolumeDirectory, key: SigningKey, identity: JournalIdentity, world: World, store: any Store,
+    executor: any Executor, cache: SegmentCache, configuration: KeeperConfiguration
+  ) {
+    self.volume = volume
+    self.directory = directory
+    self.key = key
+    self.identity = identity
+    self.world = world
+    self.store = store
+    self.executor = executor
+    self.cache = cache
+    self.configuration = configuration
+  }
+
+  package var log: String { "volume/\(volume)" }
+  package var now: UInt64 { world.clock.monotonicNanoseconds() }
+}
+
+/// Why a keeper stops for good: nothing more is appended or sealed until the volume is opened again.
+package struct KeeperHalt: Error, Equatable, Sendable, CustomStringConvertible {
+  package var kind: ElideError.Kind
+  package var detail: String
+  package init(_ kind: ElideError.Kind, _ detail: String) {
+    self.kind = kind
+    self.detail = detail
+  }
+  package init(_ error: ElideError) { self.init(error.kind, error.message) }
+  package var description: String { detail }
+}
+
+/// When a request that failed is tried again: waits double from the first to the limit.
+package struct Backoff: Equatable, Sendable {
+  private let first: UInt64
+  private let limit: UInt64
+  private var wait: UInt64 = 0
+  /// Nanoseconds of the monotonic clock; 0: at once.
+  package private(set) var notBefore: UInt64 = 0
+
+  package init(_ configuration: KeeperConfiguration) {
+    first = configuration.retryMilliseconds * 1_000_000
+    limit = configuration.retryLimitMilliseconds * 1_000_000
+  }
+  package mutating func failed(at now: UInt64) {
+    wait = wait == 0 ? first : min(limit, wait * 2)
+    notBefore = now &+ wait
+  }
+  package mutating func succeeded() {
+    wait = 0
+    notBefore = 0
+  }
+  package func isReady(at now: UInt64) -> Bool { now >= notBefore }
+  package var hasFailed: Bool { wait > 0 }
+}
+
+/// What a job on another lane came back with.
+package enum LaneResult: Sendable {
+  case encoded(segment: UInt64, Result<EncodedSegmentBody, SegmentError>)
+  case uploaded(segment: UInt64, hash: Digest, StoreError?)
+  case pagePut(page: UInt64, PagePutOutcome)
+  case checkpointPut(key: String, StoreError?)
+  case hintPut(StoreError?)
+  case fetched(FrontMessage)
+}
+
+/// A body on its way: encoded, not uploaded.
+package struct EncodedSegmentBody: Sendable {
+  package var event: EncodedSegment
+  package var blob: [UInt8]
+  package var parts: [[UInt8]]
+}
+
+package enum PagePutOutcome: Sendable {
+  /// The slot holds our bytes.
+  case ours
+  /// It holds these.
+  case foreign([UInt8])
+  case failed(StoreError)
+}
+
+/// What other threads ask of a keeper.
+package enum KeeperRequest: Sendable {
+  /// Publish everything written until now; answers with the cut.
+  case cut(Reply<UInt64>)
+  /// Answers once the snapshot is in the journal, or, with `publish`, once another host can open it.
+  case snapshot(label: String, publish: Bool, Reply<SnapshotInfo>)
+  case resize(UInt64, Reply<UInt64>)
+  /// The device is gone: end in good order. With `ship` everything is in the store when the answer comes.
+  case finish(ship: Bool, Reply<Void>)
+}

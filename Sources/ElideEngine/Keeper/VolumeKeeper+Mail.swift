@@ -1,0 +1,134 @@
+import ElideIO
+import ElideProjections
+import Glibc
+import Synchronization
+
+extension VolumeKeeper {
+  /// Sends what the front's box had no room for.
+  func flushOutbox() -> Bool {
+    guard !outbox.isEmpty else { return false }
+    var sent = 0
+    while sent < outbox.count, front.send(outbox[sent]) { sent += 1 }
+    outbox.removeFirst(sent)
+    return sent > 0
+  }
+
+  func tell(_ message: FrontMessage) {
+    if !outbox.isEmpty || !front.send(message) { outbox.append(message) }
+  }
+
+  /// Takes one message of the front.
+  func takeMail() throws(KeeperHalt) -> Bool {
+    guard let message = inbox.receive() else { return false }
+    switch message {
+    case .walHalfFull: wantsWal = true
+    case .walClosed(let number, let lastFrame, let crc): try closed(number, WALChain(frame: lastFrame, crc: crc))
+    case .dropped(let number): wals[number]?.isDropped = true
+    case .barrierReached(let token, let after): try barrierReached(token, after: after)
+    case .wanted(let segment, let r, let count): fetch(segment, r, count)
+    case .failed(let number, let error):
+      throw KeeperHalt(.failed, "write-ahead file \(number): \(Errno(error)); nothing from it on is sealed")
+    }
+    return true
+  }
+
+  /// Takes what one job came back with.
+  func takeResult() throws(KeeperHalt) -> Bool {
+    guard let result = results.receive() else { return false }
+    switch result {
+    case .encoded(let segment, let body): try encoded(segment, body)
+    case .uploaded(let segment, let hash, let error): try uploaded(segment, hash, error)
+    case .pagePut(let page, let outcome): try pagePut(page, outcome)
+    case .checkpointPut(let key, let error): try checkpointPut(key, error)
+    case .hintPut(let error): hintPut(error)
+    case .fetched(let message): tell(message)
+    }
+    return true
+  }
+
+  /// Takes one request of another thread.
+  func takeRequest() throws(KeeperHalt) -> Bool {
+    guard let request = requests.receive() else { return false }
+    if ending != nil {
+      refuse(request, ElideError(.tryLater, "volume \(context.volume) is being closed"))
+      return true
+    }
+    switch request {
+    case .cut: waiting.append(request)
+    case .snapshot(let label, _, let reply):
+      if let fault = SnapshotLabel.fault(label) {
+        reply.answer(.failure(ElideError(.usage, "the label '\(label)' \(fault)")))
+      } else if tables.state.snapshots.contains(where: { $0.label == label }) || waits(for: label) {
+        reply.answer(.failure(ElideError(.usage, "volume \(context.volume) has a snapshot '\(label)' already")))
+      } else {
+        waiting.append(request)
+      }
+    case .resize(let size, let reply):
+      if let fault = resizeFault(size) { reply.answer(.failure(fault)) } else { waiting.append(request) }
+    case .finish(let ship, let reply): ending = Ending(ship: ship, reply: reply)
+    }
+    return true
+  }
+
+  private func waits(for label: String) -> Bool {
+    let asked = waiting + (round?.requests ?? [])
+    return asked.contains { if case .snapshot(label, _, _) = $0 { true } else { false } }
+  }
+
+  private func resizeFault(_ size: UInt64) -> ElideError? {
+    let now = tables.state.deviceSize
+    if size < now { return ElideError(.usage, "volume \(context.volume) has \(now) bytes and cannot shrink to \(size)") }
+    if size % 512 != 0 || size > 1 << 50 {
+      return ElideError(.usage, "\(size) bytes is not a size: a multiple of 512, at most 2^50")
+    }
+    return nil
+  }
+
+  // MARK: Reads from the store
+
+  /// Brings blocks that a read waits for into the cache; the answer goes straight to the front.
+  func fetch(_ segment: UInt64, _ r: UInt32, _ count: UInt32) {
+    counters.fetches += 1
+    let (fetcher, front, results) = (fetcher, front, results)
+    context.executor.submit(.fetch) {
+      var code: Int32 = 0
+      do throws(SegmentError) { try fetcher.fetch(segment: segment, r: r, count: count) } catch { code = errno(of: error) }
+      let message = FrontMessage.fetched(segment: segment, r: r, count: count, error: code)
+      if !front.send(message) { _ = results.send(.fetched(message)) }
+    }
+  }
+
+  func makeStatus() -> VolumeStatus {
+    let state = tables.state
+    var s = VolumeStatus(volume: context.volume)
+    s.state = haltReason != nil ? .halted : ending.map { $0.phase == .done ? .stopped : .draining } ?? .serving
+    s.reason = haltReason?.detail
+    s.size = state.deviceSize
+    s.head = journal.head?.seq ?? 0
+    s.cut = pageLog.cut
+    s.page = pageLog.last?.page
+    s.cutMilliseconds = pageLog.last?.at
+    s.checkpoint = pageLog.checkpoint?.seq
+    s.unsealedWals = state.openWALs.count
+    s.unsentBytes = unsentBytes
+    s.unsealedBytes = wals.values.reduce(0) { $0 + ($1.isClosed && !$1.isSealed ? $1.bytes : 0) }
+    s.exposureMilliseconds = waitingSince.map { (context.now &- $0) / 1_000_000 } ?? 0
+    s.segments = state.segments.count
+    s.snapshots = state.snapshots.map { snapshotInfo($0) }
+    s.counters = counters
+    s.lastError = lastError
+    return s
+  }
+
+  func snapshotInfo(_ snapshot: Snapshot) -> SnapshotInfo {
+    let isPublished = snapshot.point.map { p in pageLog.cut.map { p <= $0 && snapshot.takenSeq <= $0 } ?? false } ?? false
+    return SnapshotInfo(
+      snapshot: snapshot.id, label: snapshot.label, point: snapshot.point, size: tables.state.size, isPublished: isPublished)
+  }
+}
+
+/// The errno that a failed fetch means to a guest: a full disk is told apart, all else is an I/O error.
+private func errno(of error: SegmentError) -> Int32 {
+  if case .disk(let e) = error, e == .noSpace { return ENOSPC }
+  return EIO
+}

@@ -1,0 +1,157 @@
+import ElideEvents
+import ElideIO
+import ElideProjections
+
+// prepare ──wal_opened──▶ open (front appends) ──walClosed──▶ closed ──segment_sealed──▶ sealed
+//   ──dropped, and uploaded or without blocks──▶ retired: moved into the cache, or removed
+
+extension VolumeKeeper {
+  // MARK: Preparing
+
+  /// Makes the next write-ahead file when the front will need it: file, header and names durable, then `wal_opened`.
+  func prepareWal() throws(KeeperHalt) -> Bool {
+    guard wantsWal, ending == nil, walBackoff.isReady(at: context.now) else { return false }
+    let limits = context.configuration
+    guard tables.state.openWALs.count < limits.unsealedWals, unsentBytes < limits.unsentBytes else { return false }
+    let number = tables.state.nextSegment
+    let file: FileID
+    do throws(Errno) {
+      file = try WALFile.create(
+        context.world.files, directory: context.directory.wal, volume: context.volume, number: number,
+        geometry: limits.geometry)
+    } catch {
+      lastError = "write-ahead file \(number) cannot be made: \(error)"
+      walBackoff.failed(at: context.now)
+      return false
+    }
+    var appended = false
+    defer { if !appended { context.world.files.close(file) } }
+    guard try append([.walOpened(wal: number)]) else {
+      walBackoff.failed(at: context.now)
+      return false
+    }
+    appended = true
+    walBackoff.succeeded()
+    wantsWal = false
+    wals[number] = KeptWal(number: number, file: file, bytes: UInt64(limits.geometry.fileBlocks * WALFormat.block))
+    tell(.walReady(number: number, file: file))
+    return true
+  }
+
+  func closed(_ number: UInt64, _ end: WALChain) throws(KeeperHalt) {
+    guard let wal = wals[number], wal.end == nil else {
+      throw KeeperHalt(.failed, "write-ahead file \(number) was closed, but is not open")
+    }
+    wals[number]?.end = end
+  }
+
+  // MARK: Sealing
+
+  /// Seals the oldest unsealed file, if it is closed: contents into the journal, then into the base, then the front may
+  /// let go of its overlay entries.
+  func sealNext() throws(KeeperHalt) -> Bool {
+    guard let number = tables.state.openWALs.first, let wal = wals[number], let end = wal.end,
+      walBackoff.isReady(at: context.now), unsentBytes < context.configuration.unsentBytes
+    else { return false }
+    let sealed = try seal(wal, end)
+    let content = KeptBlob(sealed.content.encode())
+    if let target = tables.state.targetFault(sealed.content) {
+      dedup.remove(segments: [target])
+      return true
+    }
+    let event = SealedSegment(segment: number, origin: .wal, blocks: UInt64(sealed.blocks), content: content.digest)
+    let rows: [(key: String, value: [UInt8]?)] = [(RowKey.chain, end.encodeRow())]
+    guard try append([.segmentSealed(event)], blobs: [content], rows: rows) else {
+      walBackoff.failed(at: context.now)
+      return false
+    }
+    chain = end
+    lastSealedSeq = journal.head?.seq
+    wals[number]?.isSealed = true
+    wals[number]?.scan = nil
+    waitingBytes += UInt64(content.bytes.count)
+    bytesSinceCheckpoint += UInt64(content.bytes.count)
+    counters.walsSealed += 1
+    counters.blocksSealed += UInt64(sealed.blocks)
+    try becomeSegment(wal, sealed)
+    if checkpointAfterSeal.remove(number) != nil { wantsCheckpoint = true }
+    return true
+  }
+
+  private func seal(_ wal: KeptWal, _ end: WALChain) throws(KeeperHalt) -> SealedWAL {
+    do throws(WALError) {
+      var scan = WALScan(wal: wal.number)
+      if let recovered = wal.scan {
+        scan = recovered
+      } else if end.frame > chain.frame {
+        scan = try WALReader.read(
+          context.world.files, wal.file, volume: context.volume, wal: wal.number, start: chain, end: end)
+      }
+      let sealer = Sealer(files: context.world.files, volume: context.volume)
+      return try sealer.seal(scan, file: wal.file, dedup: { self.dedup[$0] }) { target, bytes in
+        counters.duplicateBlocks += 1
+        keepLocal(target, bytes)
+      }
+    } catch {
+      throw KeeperHalt(ElideError(error))
+    }
+  }
+
+  /// A duplicate's older block that is not on this host: keep what was written, so that it does not become remote.
+  private func keepLocal(_ target: BlockHandle, _ bytes: UnsafeRawPointer) {
+    guard let file = try? segments.attach(target.segment), !file.isPresent(target.r) else { return }
+    // A full disk costs locality only: the block can be fetched.
+    try? file.store(target.r, count: 1, bytes)
+  }
+
+  private func becomeSegment(_ wal: KeptWal, _ sealed: SealedWAL) throws(KeeperHalt) {
+    guard sealed.blocks > 0, let entry = tables.directory[wal.number] else {
+      tell(.segmentFolded(number: wal.number, source: nil))
+      return
+    }
+    let mapped: CachedSegment
+    do throws(Errno) {
+      mapped = try context.cache.mapSealed(entry, file: wal.file, words: sealed.words, placement: sealed.placement)
+    } catch {
+      throw KeeperHalt(.failed, "the map of segment \(wal.number): \(error)")
+    }
+    segments.attach(wal.number, mapped)
+    try? BlockSums.write(sealed.hashes, for: entry, in: context.cache)
+    dedup.insert(segment: wal.number, hashes: sealed.hashes)
+    addShipment(wal.number, blocks: UInt64(sealed.blocks))
+    tell(.segmentFolded(number: wal.number, source: mapped.source))
+  }
+
+  // MARK: Retiring
+
+  /// Moves one file out of `wal/`: nothing of it is in the overlay any more, and the store has its blocks.
+  func retireNext() throws(KeeperHalt) -> Bool {
+    guard let number = wals.keys.sorted().first(where: { isDone(wals[$0]) }), let wal = wals[number] else { return false }
+    wals[number] = nil
+    let path = WALFormat.path(directory: context.directory.wal, number: number)
+    guard let mapped = segments.attached(number), let entry = tables.directory[number] else {
+      context.world.files.close(wal.file)
+      try? context.world.files.remove(path)
+      return true
+    }
+    // Its map must not be lost while the file counts as cache: words and places are synced first.
+    let mapPath = CacheFormat.path(context.cache.directory(entry.volume), number) + ".map"
+    do throws(Errno) {
+      let file = try context.world.files.open(mapPath, .readWrite)
+      defer { context.world.files.close(file) }
+      try context.world.files.sync(file)
+      try context.cache.adopt(entry, walPath: path)
+    } catch {
+      // The store has it: give up the local copy rather than keep what cannot be trusted.
+      try? context.world.files.remove(path)
+      try? context.world.files.remove(mapPath)
+    }
+    mapped.takeFile()
+    return true
+  }
+
+  private func isDone(_ wal: KeptWal?) -> Bool {
+    guard let wal, wal.isSealed, wal.isDropped else { return false }
+    return tables.state.segments[wal.number]?.isSafe ?? false
+  }
+}

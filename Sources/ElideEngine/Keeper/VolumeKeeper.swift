@@ -1,0 +1,289 @@
+import CElide
+import ElideEvents
+import ElideIO
+import ElideProjections
+import Synchronization
+
+// The keeper of a volume in service: the one writer of its journal, its projections and its page log.
+//
+//   front ──KeeperMessage──▶ inbox ┐                  ┌─▶ journal (append, then apply)
+//   others ─KeeperRequest─▶ requests ├──▶ step() ─────┼─▶ FrontMessage ─▶ front
+//   lanes ───LaneResult───▶ results ┘                  └─▶ jobs on the ship and fetch lanes
+//
+// Order, whatever fails: a write-ahead file is durable before `wal_opened`; it is sealed only when closed and synced, and
+// in the order of numbers; `segment_encoded` commits before the first byte of a body leaves, `segment_uploaded` after the
+// store has it; a page's bytes are durable here before they are put; a checkpoint is named in the journal before it is put.
+// A store request that fails is tried again later; a journal that fails halts the volume.
+
+/// One idea per extension file: `+Mail` (messages), `+Wals` (prepare, seal, retire), `+Ship` (encode, upload), `+Pages`
+/// (freeze, put, settle), `+Checkpoints`, `+Rounds` (cuts, snapshots, resizes, the end).
+///
+/// Owned by one thread, which calls `step` until it returns false, and again when woken or at `deadline`. Mailboxes and
+/// `status` are for any thread. Crash meaning: everything in here is rebuilt from the journal, its rows and the files.
+package final class VolumeKeeper {
+  let context: KeeperContext
+  let journal: Journal
+  let tables: VolumeTables
+  let segments: VolumeSegments
+  let encodings: Encodings
+  let fetcher: Fetcher
+
+  package let inbox: Mailbox<KeeperMessage>
+  package let requests: Mailbox<KeeperRequest>
+  let results: Mailbox<LaneResult>
+  let front: Mailbox<FrontMessage>
+  /// Messages the front's box had no room for.
+  var outbox: [FrontMessage] = []
+
+  var wals: [UInt64: KeptWal] = [:]
+  var wantsWal: Bool
+  var walBackoff: Backoff
+  /// The chain after the last sealed wal.
+  var chain: WALChain
+  var dedup = DedupIndex()
+
+  var shipments: [UInt64: Shipment] = [:]
+  var unsentBytes: UInt64 = 0
+
+  var pageLog: PageLog
+  var intent: PageIntent?
+  var isPuttingPage = false
+  var pageBackoff: Backoff
+  var hint: HintState = .current
+  /// When the oldest entry that no page has was appended; nil when there is none.
+  var waitingSince: UInt64?
+  /// Bytes of contents sealed since the last page.
+  var waitingBytes: UInt64 = 0
+
+  var checkpoint: LocalCheckpoint?
+  /// The volume's size in it.
+  var checkpointedSize: UInt64
+  var wantsCheckpoint = false
+  var lastSealedSeq: UInt64?
+  var isPuttingCheckpoint = false
+  var checkpointBackoff: Backoff
+  /// Bytes of contents sealed since the newest checkpoint.
+  var bytesSinceCheckpoint: UInt64 = 0
+  /// A checkpoint is wanted at the very entry that seals this wal.
+  var checkpointAfterSeal: Set<UInt64> = []
+
+  var round: CutRound?
+  var waiting: [KeeperRequest] = []
+  var nextToken: UInt64 = 1
+  var lastRound: UInt64
+  /// A page must reach this entry as soon as uploads allow.
+  var forcedPoint: UInt64?
+  var awaiting: [(point: UInt64, who: Awaiting)] = []
+  var publishedSnapshots = false
+  /// A device writes this volume.
+  let isServed: Bool
+  var ending: Ending?
+
+  var haltReason: KeeperHalt?
+  var counters = KeeperCounters()
+  var lastError: String?
+  private let published: Mutex<VolumeStatus>
+  let fetchesInFlight = Atomic<Int>(0)
+
+  package init(
+    context: KeeperContext, journal: Journal, tables: VolumeTables, segments: VolumeSegments, encodings: Encodings,
+    recovered: RecoveredKeeper, front: Mailbox<FrontMessage>, wake: @escaping @Sendable () -> Void
+  ) {
+    self.context = context
+    self.journal = journal
+    self.tables = tables
+    self.segments = segments
+    self.encodings = encodings
+    self.front = front
+    fetcher = Fetcher(store: context.store, segments: segments, encodings: encodings)
+    inbox = Mailbox(capacity: 4096, wake: wake)
+    requests = Mailbox(capacity: 64, wake: wake)
+    results = Mailbox(capacity: 1024, wake: wake)
+    wals = recovered.wals
+    chain = recovered.chain
+    pageLog = recovered.pageLog
+    intent = recovered.intent
+    checkpoint = recovered.checkpoint
+    checkpointedSize = recovered.checkpointedSize
+    lastSealedSeq = tables.state.segments.values.map(\.sealedSeq).max()
+    wantsWal = recovered.isServed
+    isServed = recovered.isServed
+    lastRound = context.now
+    let backoff = Backoff(context.configuration)
+    walBackoff = backoff
+    pageBackoff = backoff
+    checkpointBackoff = backoff
+    published = Mutex(VolumeStatus(volume: context.volume))
+    if let head = journal.head, head.seq >= pageLog.nextSeq { waitingSince = context.now }
+    for segment in tables.state.ordered where !segment.isSafe { addShipment(segment.number, blocks: segment.blocks) }
+    publishStatus()
+  }
+
+  // MARK: Stepping
+
+  /// Does one bounded piece of work; false when there is nothing to do before the next message or `deadline`.
+  package func step() -> Bool {
+    if haltReason != nil { return stepHalted() }
+    do throws(KeeperHalt) {
+      let worked = try work()
+      if worked { publishStatus() }
+      return worked
+    } catch {
+      halt(error)
+      return true
+    }
+  }
+
+  private func work() throws(KeeperHalt) -> Bool {
+    if flushOutbox() { return true }
+    if try takeMail() { return true }
+    if try takeResult() { return true }
+    if try takeRequest() { return true }
+    // A snapshot's checkpoint comes before anything later is sealed.
+    if try stepCheckpoint() { return true }
+    if try prepareWal() { return true }
+    if try sealNext() { return true }
+    if try retireNext() { return true }
+    if try shipNext() { return true }
+    if try stepRound() { return true }
+    if try stepPage() { return true }
+    if try stepEnding() { return true }
+    tables.map.reclaim()
+    return false
+  }
+
+  /// When `step` has something to do though no message came: nanoseconds of the monotonic clock.
+  package var deadline: UInt64 {
+    let now = context.now
+    var next = now &+ 60_000_000_000
+    func consider(_ t: UInt64) { if t > now && t < next { next = t } }
+    consider(walBackoff.notBefore)
+    consider(pageBackoff.notBefore)
+    consider(checkpointBackoff.notBefore)
+    for s in shipments.values { consider(s.backoff.notBefore) }
+    consider(roundDue)
+    consider(pageDue ?? 0)
+    return next
+  }
+
+  package var isHalted: Bool { haltReason != nil }
+  package var isFinished: Bool { ending?.phase == .done || haltReason != nil }
+
+  // MARK: The journal
+
+  /// Appends events and folds them: the only place where this process changes the volume's history. False, and nothing
+  /// appended, when the disk is full; the caller tries later.
+  func append(
+    _ events: [VolumeEvent], blobs: [KeptBlob] = [], rows: [(key: String, value: [UInt8]?)] = []
+  ) throws(KeeperHalt) -> Bool {
+    // Several events of one append may build on each other; the first is what can be checked beforehand.
+    if let first = events.first, let fault = tables.state.fault(first) {
+      throw KeeperHalt(.failed, "\(context.log): \(first.kind): \(fault)")
+    }
+    let committed: [Committed<VolumeEvent>]
+    do throws(JournalError) {
+      committed = try journal.append(events, blobs: blobs.map(\.bytes), rows: rows)
+    } catch {
+      if case .noSpace(let detail) = error {
+        lastError = "the journal's disk is full: \(detail)"
+        return false
+      }
+      throw KeeperHalt(ElideError(error, context.volume))
+    }
+    for entry in committed { try fold(entry, blobs) }
+    if !committed.isEmpty && waitingSince == nil { waitingSince = context.now }
+    return true
+  }
+
+  private func fold(_ entry: Committed<VolumeEvent>, _ blobs: [KeptBlob]) throws(KeeperHalt) {
+    let violation: Violation?
+    do throws(FoldError<JournalError>) {
+      violation = try tables.apply(entry) { (digest) throws(JournalError) in
+        if let blob = blobs.first(where: { $0.digest == digest }) { return blob.bytes }
+        return try self.journal.blob(digest)
+      }
+    } catch {
+      throw KeeperHalt(.fault, "\(context.log), entry \(entry.seq): \(error)")
+    }
+    if let violation { throw KeeperHalt(.failed, "\(context.log): \(violation)") }
+  }
+
+  // MARK: Halting
+
+  func halt(_ why: KeeperHalt) {
+    guard haltReason == nil else { return }
+    haltReason = why
+    outbox.append(.halted(reason: why.detail))
+    let error = ElideError(why.kind, "volume \(context.volume) halted: \(why.detail)")
+    for request in waiting { refuse(request, error) }
+    waiting = []
+    round?.refuse(error)
+    round = nil
+    for (_, who) in awaiting {
+      switch who {
+      case .cut(let reply): reply.answer(.failure(error))
+      case .snapshot(_, let reply): reply.answer(.failure(error))
+      }
+    }
+    awaiting = []
+    ending?.reply.answer(.failure(error))
+    _ = flushOutbox()
+    publishStatus()
+  }
+
+  private func stepHalted() -> Bool {
+    if flushOutbox() { return true }
+    guard let why = haltReason else { return false }
+    if let request = requests.receive() {
+      refuse(request, ElideError(why.kind, "volume \(context.volume) halted: \(why.detail)"))
+      return true
+    }
+    if results.receive() != nil { return true }
+    guard let message = inbox.receive() else { return false }
+    // Reads of what lies in the store go on: they harm nothing.
+    if case .wanted(let segment, let r, let count) = message { fetch(segment, r, count) }
+    return true
+  }
+
+  func refuse(_ request: KeeperRequest, _ error: ElideError) {
+    switch request {
+    case .cut(let reply): reply.answer(.failure(error))
+    case .snapshot(_, _, let reply): reply.answer(.failure(error))
+    case .resize(_, let reply): reply.answer(.failure(error))
+    case .finish(_, let reply): reply.answer(.failure(error))
+    }
+  }
+
+  // MARK: Status
+
+  /// Any thread.
+  package var status: VolumeStatus { published.withLock { $0 } }
+
+  func publishStatus() {
+    let status = makeStatus()
+    published.withLock { $0 = status }
+  }
+}
+
+/// A blob and its SHA-256.
+struct KeptBlob {
+  let digest: Digest
+  let bytes: [UInt8]
+  init(_ bytes: [UInt8]) {
+    self.bytes = bytes
+    digest = Digest.sha256(bytes)
+  }
+}
+
+/// What opening hands to a keeper.
+package struct RecoveredKeeper {
+  package var wals: [UInt64: KeptWal] = [:]
+  package var chain = WALChain.genesis
+  package var pageLog = PageLog()
+  package var intent: PageIntent?
+  package var checkpoint: LocalCheckpoint?
+  package var checkpointedSize: UInt64 = 0
+  /// A device will be written; otherwise only what is there is shipped.
+  package var isServed = false
+  package init() {}
+}
