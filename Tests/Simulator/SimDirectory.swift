@@ -1,0 +1,53 @@
+/// A directory of the simulated file system: the names that processes see, the names on disk, and the changes between, in
+/// order. A rename is one change: after a crash the file has its old name or its new one.
+final class SimDirectory {
+  enum Node {
+    case file(SimInode)
+    case directory(SimDirectory)
+  }
+
+  struct Change {
+    /// Applied in order; nil removes.
+    var names: [(name: String, node: Node?)]
+    /// The other half of a rename to another directory: it is on disk when this half is.
+    var companion: (directory: SimDirectory, name: String, node: Node)?
+  }
+
+  private(set) var visible: [String: Node] = [:]
+  private var durable: [String: Node] = [:]
+  private var pending: [Change] = []
+
+  var names: [String] { visible.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } }
+
+  func change(_ change: Change) {
+    pending.append(change)
+    for (name, node) in change.names { visible[name] = node }
+  }
+
+  private func toDisk(_ change: Change) {
+    for (name, node) in change.names { durable[name] = node }
+    if let c = change.companion { c.directory.durable[c.name] = c.node }
+  }
+
+  func sync() {
+    for c in pending { toDisk(c) }
+    pending = []
+  }
+
+  /// A sync that failed: some changes got there; that the others did not, nobody will say again.
+  func failSync(_ random: inout SeededRandom) {
+    for c in pending where random.chance(1, in: 2) { toDisk(c) }
+    pending = []
+  }
+
+  func losePower(_ random: inout SeededRandom) {
+    let survivors = Survivors.draw(&random, count: pending.count)
+    for (i, c) in pending.enumerated() where survivors.keeps(i, of: pending.count, &random) { toDisk(c) }
+    pending = []
+  }
+
+  /// After every directory has lost power: what is on disk is what there is.
+  func settle() { visible = durable }
+  var durableNames: [String] { durable.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } }
+  func durableNode(_ name: String) -> Node? { durable[name] }
+}
