@@ -71,7 +71,6 @@ package struct Auditor {
         } catch {
           switch error {
           case .blob(let e): throw e
-          case .undecodable(let seq, let e): throw .store(.damaged("entry \(seq): \(e)"))
           }
         }
         do throws(ElideError) { try observe(committed, current) } catch { throw .store(.refused(error.message)) }

@@ -22,6 +22,7 @@ package final class BaseState {
   package private(set) var account: SpaceAccount
   /// The last entry folded; nil before entry 0.
   package private(set) var seq: UInt64?
+  private var updates: [MapUpdate] = []
 
   /// The base of a volume that begins empty, or from what its parent had at the cut, or from a checkpoint.
   package init(map: BlockMap, account: SpaceAccount, seq: UInt64?) {
@@ -30,13 +31,17 @@ package final class BaseState {
     self.seq = seq
   }
 
-  /// Folds one entry that `VolumeState` accepted. `content` is the decoded content blob of a `segment_sealed`.
-  package func fold(_ committed: Committed<VolumeEvent>, content: SegmentContent? = nil, moves: [BlockMove] = []) {
+  /// Folds one entry that `VolumeState` accepted. `content` is the decoded content blob of a `segment_sealed`, `outputs`
+  /// are those of the plan that the entry ends.
+  package func fold(
+    _ committed: Committed<VolumeEvent>, content: SegmentContent? = nil, moves: [BlockMove] = [], outputs: [UInt64] = []
+  ) {
     switch committed.event {
     case .segmentSealed(let sealed): seal(sealed, content ?? SegmentContent(runs: []), committed.seq)
     case .compactionCommitted: move(moves, committed.seq)
     default: break
     }
+    for output in outputs { account.giveUp(output, at: committed.seq) }
     seq = committed.seq
   }
 
@@ -51,46 +56,47 @@ package final class BaseState {
 
   private func seal(_ sealed: SealedSegment, _ content: SegmentContent, _ seq: UInt64) {
     account.seal(sealed.segment, blocks: UInt32(sealed.blocks), at: seq)
-    // An output of a compaction enters the table, never the base: only moves change the base.
-    if sealed.origin == .compaction { return }
-    var touched = Set<UInt64>()
-    var taken: [(BlockHandle, UInt64)] = []
+    updates.removeAll(keepingCapacity: true)
+    let size = map.blocks
     for run in content.runs {
-      let handle: BlockHandle
-      switch run.kind {
-      case .data(let r): handle = BlockHandle(segment: sealed.segment, r: r)
-      case .zero: handle = .zero
-      case .trim: handle = .unwritten
-      case .duplicate(let target):
-        handle = target
-        account.refer(from: sealed.segment, to: target.segment)
-      }
-      guard run.lba < map.blocks else { continue }
-      let count = min(run.count, map.blocks - run.lba)
-      taken.removeAll(keepingCapacity: true)
-      map.assign(run.lba, count: count, handle: handle) { old, n in taken.append((old, n)) }
-      account.add(count, to: handle)
-      for (old, n) in taken { account.take(n, from: old, touched: &touched) }
+      if case .duplicate(let target) = run.kind { account.refer(from: sealed.segment, to: target.segment) }
+      guard run.lba < size else { continue }
+      updates.append(
+        MapUpdate(lba: run.lba, count: min(run.count, size - run.lba), handle: run.handle(in: sealed.segment)))
     }
-    account.settle(touched, at: seq)
+    // An output of a compaction enters the table, never the base: only moves change the base.
+    if sealed.origin != .compaction { write(seq) }
   }
 
   private func move(_ moves: [BlockMove], _ seq: UInt64) {
-    var touched = Set<UInt64>()
+    updates.removeAll(keepingCapacity: true)
     for move in moves {
       var done: UInt64 = 0
       while done < move.count {
         let (handle, count) = map.run(at: move.lba + done, limit: move.count - done)
-        if count == 0 { break }
         if handle == move.from.advanced(by: done) {
-          let to = move.to.advanced(by: done)
-          map.assign(move.lba + done, count: count, handle: to) { _, _ in }
-          account.add(count, to: to)
-          account.take(count, from: handle, touched: &touched)
+          updates.append(MapUpdate(lba: move.lba + done, count: count, handle: move.to.advanced(by: done)))
         }
         done += count
       }
     }
-    account.settle(touched, at: seq)
+    write(seq)
   }
+
+  /// Gains first, so that a segment that gives and takes in one entry does not pass through zero.
+  private func write(_ seq: UInt64) {
+    var account = exchange(&self.account, with: SpaceAccount(volume: self.account.volume))
+    for u in updates { account.add(u.count, to: u.handle) }
+    updates.withUnsafeBufferPointer { runs in map.update(runs) { old, n in account.take(n, from: old) } }
+    account.settle(at: seq)
+    self.account = account
+  }
+}
+
+/// Takes a value out of its place for a while: it is changed in a local variable, without the checks and reference counts
+/// that each access to a class's property costs.
+private func exchange<T>(_ place: inout T, with other: T) -> T {
+  let value = place
+  place = other
+  return value
 }

@@ -7,49 +7,104 @@ import ElideIO
 package struct SpaceAccount: Equatable, Sendable {
   /// The volume whose journal is folded.
   package let volume: ULID
-  package private(set) var rows: [UInt64: SegmentTableRow] = [:]
+  // Rows in the order of their numbers. The numbers and the counts lie apart: they are what a fold touches millions of
+  // times, and `rows[i].count` is not kept.
+  private var rows: [SegmentTableRow] = []
+  private var numbers: [UInt64] = []
+  private var counts: [UInt64] = []
+  /// Rows whose count fell to zero since the last `settle`.
+  private var fallen: [Int] = []
 
+  /// Of two rows with one number the first counts.
   package init(volume: ULID, rows: [SegmentTableRow] = []) {
     self.volume = volume
-    for row in rows { self.rows[row.number] = row }
+    for row in rows.sorted(by: { $0.number < $1.number }) where row.number != numbers.last {
+      self.rows.append(row)
+      numbers.append(row.number)
+      counts.append(row.count)
+    }
   }
 
-  package subscript(_ segment: UInt64) -> SegmentTableRow? { rows[segment] }
+  package subscript(_ segment: UInt64) -> SegmentTableRow? { index(of: segment).map { row(at: $0) } }
 
   /// All rows in the order of their numbers.
-  package var ordered: [SegmentTableRow] { rows.values.sorted { $0.number < $1.number } }
+  package var ordered: [SegmentTableRow] { rows.indices.map { row(at: $0) } }
 
+  private func row(at i: Int) -> SegmentTableRow {
+    var row = rows[i]
+    row.count = counts[i]
+    return row
+  }
+
+  @inline(__always)
+  private func index(of segment: UInt64) -> Int? {
+    guard let first = numbers.first, segment >= first else { return nil }
+    // Numbers rise nearly without gaps: look where it would be without any, then search below.
+    let guess = Int(min(UInt64(numbers.count - 1), segment - first))
+    return numbers[guess] == segment ? guess : search(segment, below: guess)
+  }
+
+  private func search(_ segment: UInt64, below guess: Int) -> Int? {
+    var low = 0
+    var high = guess
+    while low < high {
+      let middle = (low + high) / 2
+      if numbers[middle] < segment { low = middle + 1 } else { high = middle }
+    }
+    return numbers[low] == segment ? low : nil
+  }
+
+  // MARK: Folding
+
+  /// A segment enters the table. One without blocks of its own is needed by nobody: it dies where it was sealed.
   mutating func seal(_ segment: UInt64, blocks: UInt32, at seq: UInt64) {
-    rows[segment] = SegmentTableRow(
-      number: segment, volume: volume, blocks: blocks, sealed: Point(volume: volume, seq: seq))
+    let point = Point(volume: volume, seq: seq)
+    // Almost always at the end; the output of a plan may be sealed after later wals.
+    var i = numbers.count
+    while i > 0, numbers[i - 1] > segment { i -= 1 }
+    if i > 0, numbers[i - 1] == segment { return }
+    rows.insert(
+      SegmentTableRow(number: segment, volume: volume, blocks: blocks, sealed: point, death: blocks == 0 ? point : nil), at: i)
+    numbers.insert(segment, at: i)
+    counts.insert(0, at: i)
   }
 
+  @inline(__always)
   mutating func add(_ count: UInt64, to handle: BlockHandle) {
-    if handle.isBlock { rows[handle.segment]?.count += count }
+    if handle.isBlock, let i = index(of: handle.segment) { counts[i] &+= count }
   }
 
-  /// Takes LBAs away. A count that falls to zero is noted by `settle`, since an entry may give back what it took.
-  mutating func take(_ count: UInt64, from handle: BlockHandle, touched: inout Set<UInt64>) {
-    guard handle.isBlock else { return }
-    rows[handle.segment]?.count -= count
-    touched.insert(handle.segment)
+  /// Takes LBAs away, never below none. What falls to zero is noted for `settle`, since an entry may give back what it took.
+  @inline(__always)
+  mutating func take(_ count: UInt64, from handle: BlockHandle) {
+    guard handle.isBlock, let i = index(of: handle.segment) else { return }
+    counts[i] = counts[i] > count ? counts[i] &- count : 0
+    if counts[i] == 0 { fallen.append(i) }
   }
 
   mutating func refer(from referrer: UInt64, to target: UInt64) {
-    guard referrer != target, var row = rows[target] else { return }
-    if let i = row.referrers.firstIndex(where: { $0 >= referrer }) {
-      if row.referrers[i] == referrer { return }
-      row.referrers.insert(referrer, at: i)
-    } else {
-      row.referrers.append(referrer)
-    }
-    rows[target] = row
+    guard referrer != target, let row = index(of: target) else { return }
+    // Referrers are sealed in rising order, so almost always it is the last one, or comes after it.
+    let list = rows[row].referrers
+    if list.last == referrer { return }
+    let i = list.last.map { $0 < referrer } ?? true ? list.count : list.firstIndex { $0 >= referrer } ?? list.count
+    if i < list.count, list[i] == referrer { return }
+    rows[row].referrers.insert(referrer, at: i)
   }
 
   /// Ends an entry: segments it emptied died here.
-  mutating func settle(_ touched: Set<UInt64>, at seq: UInt64) {
-    for segment in touched where rows[segment]?.count == 0 { rows[segment]?.death = Point(volume: volume, seq: seq) }
+  mutating func settle(at seq: UInt64) {
+    for i in fallen where counts[i] == 0 { rows[i].death = Point(volume: volume, seq: seq) }
+    fallen.removeAll(keepingCapacity: true)
   }
+
+  /// A segment that nothing points into and nothing will: an output whose plan has ended without using it.
+  mutating func giveUp(_ segment: UInt64, at seq: UInt64) {
+    guard let i = index(of: segment), counts[i] == 0, rows[i].death == nil else { return }
+    rows[i].death = Point(volume: volume, seq: seq)
+  }
+
+  // MARK: Questions
 
   /// Counts from the map itself, and compares: the structure's invariant. The first segment that differs, or nil.
   package func checkInvariants(_ map: BlockMap) -> UInt64? {
@@ -60,7 +115,7 @@ package struct SpaceAccount: Equatable, Sendable {
       if handle.isBlock { counted[handle.segment, default: 0] += count }
       lba += count
     }
-    return Set(rows.keys).union(counted.keys).sorted().first { counted[$0, default: 0] != rows[$0]?.count ?? 0 }
+    return Set(numbers).union(counted.keys).sorted().first { counted[$0, default: 0] != self[$0]?.count ?? 0 }
   }
 
   /// Deterministic bytes of everything the fold decides (bodies' places are not part of it).
@@ -85,4 +140,6 @@ package struct SpaceAccount: Equatable, Sendable {
     }
     return w.bytes
   }
+
+  package static func == (a: SpaceAccount, b: SpaceAccount) -> Bool { a.volume == b.volume && a.ordered == b.ordered }
 }

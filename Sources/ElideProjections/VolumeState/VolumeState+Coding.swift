@@ -91,7 +91,7 @@ extension VolumeState {
     s.lastHeaderCRC = try r.u32()
     s.snapshots = try r.list { (r) throws(FormatError) in
       Snapshot(
-        id: try r.ulid(), label: try r.string(limit: 255), after: try r.varint(), takenSeq: try r.varint(),
+        id: try r.ulid(), label: try r.string(limit: 1 << 16), after: try r.varint(), takenSeq: try r.varint(),
         point: try r.optional { (r) throws(FormatError) in try r.varint() })
     }
     s.resizes = try r.list { (r) throws(FormatError) in PendingResize(size: try r.varint(), after: try r.varint()) }
@@ -101,7 +101,7 @@ extension VolumeState {
         outputs: try r.list { (r) throws(FormatError) in try r.varint() })
     }
     s.plannedObjects = try r.strings()
-    s.boundName = try r.optional { (r) throws(FormatError) in try r.string(limit: 255) }
+    s.boundName = try r.optional { (r) throws(FormatError) in try r.string(limit: 1 << 16) }
     s.boundSeq = try r.optional { (r) throws(FormatError) in try r.varint() }
     s.epoch = try r.varint()
     s.isFenced = try r.u8() != 0

@@ -10,12 +10,15 @@ extension VolumeState {
     default: if genesis == nil { return "the journal does not begin with a genesis" }
     }
     switch event {
-    case .walOpened(let wal): return wal == nextSegment ? nil : "wal \(wal) opened where \(nextSegment) is next"
+    case .walOpened(let wal):
+      if wal >= 1 << 40 { return "segment numbers are used up" }
+      return wal == nextSegment ? nil : "wal \(wal) opened where \(nextSegment) is next"
     case .segmentSealed(let s): return sealFault(s)
     case .segmentEncoded(let e): return encodeFault(e)
     case .segmentUploaded(let n, let hash): return uploadFault(n, hash)
-    case .snapshotTaken(let id, _, let after):
+    case .snapshotTaken(let id, let label, let after):
       if snapshots.contains(where: { $0.id == id }) { return "snapshot \(id) exists" }
+      if !label.isEmpty, snapshots.contains(where: { $0.label == label }) { return "a snapshot is labelled \(label) already" }
       return barrierFault(after)
     case .snapshotDeleted(let id): return snapshots.contains { $0.id == id } ? nil : "there is no snapshot \(id)"
     case .resized(let size, let after):
@@ -24,12 +27,14 @@ extension VolumeState {
       return barrierFault(after)
     case .mapRooted(let at, _): return at <= seq ?? 0 ? nil : "speaks of entry \(at), which is not there yet"
     case .compactionPlanned(let plan, let inputs, let outputs, _): return planFault(plan, inputs, outputs)
-    case .compactionCommitted(let plan, _), .compactionAbandoned(let plan):
+    case .compactionCommitted(let plan, _): return commitFault(plan)
+    case .compactionAbandoned(let plan):
       return compactions.contains { $0.plan == plan } ? nil : "there is no plan \(plan)"
     case .objectPlanned(let key): return plannedObjects.contains(key) ? "object \(key) is planned already" : nil
     case .objectsRetired(let keys), .objectsDeleted(let keys):
       return keys.first { !plannedObjects.contains($0) }.map { "object \($0) was never planned" }
-    case .sourceAdded(_, _, _, let first, _):
+    case .sourceAdded(_, _, _, let first, let count):
+      if count == 0 || count > 1 << 40 - min(first, 1 << 40) { return "a source of \(count) segments" }
       return first == nextSegment ? nil : "source numbered from \(first), \(nextSegment) is next"
     default: return nil
     }
@@ -49,6 +54,8 @@ extension VolumeState {
     if g.size % 512 != 0 || g.size > 1 << 50 { return "\(g.size) bytes is not a size" }
     if g.blockSize != 4096 { return "blocks of \(g.blockSize) bytes" }
     if g.key.count != 32 { return "a key of \(g.key.count) bytes" }
+    if let from, from.parentKey.count != 32 { return "a parent's key of \(from.parentKey.count) bytes" }
+    if let from, from.parent == volume { return "a volume that is its own parent" }
     if let from, from.firstSegment == 0 || from.firstSegment >= 1 << 40 { return "first segment \(from.firstSegment)" }
     return nil
   }
@@ -75,7 +82,16 @@ extension VolumeState {
   private func encodeFault(_ e: EncodedSegment) -> String? {
     guard let s = segments[e.segment] else { return "segment \(e.segment) is not sealed" }
     if s.blocks == 0 { return "segment \(e.segment) has no blocks to encode" }
-    return s.uploadedSeq == nil ? nil : "segment \(e.segment) is uploaded already"
+    if s.uploadedSeq != nil { return "segment \(e.segment) is uploaded already" }
+    if s.phase == .retired || s.phase == .deleted { return "segment \(e.segment) is \(s.phase)" }
+    if e.hash != SegmentEncoding.segmentHash(content: s.content, encoding: e.encoding) {
+      return "segment \(e.segment): the hash is not that of its content and encoding"
+    }
+    // Stored units are not longer than plain, and every block has a hash of 32 bytes.
+    if e.length < 32 * s.blocks || e.length > 4128 * s.blocks || e.units == 0 || e.units > s.blocks {
+      return "segment \(e.segment): \(e.units) units and \(e.length) bytes for \(s.blocks) blocks"
+    }
+    return nil
   }
 
   private func uploadFault(_ n: UInt64, _ hash: Digest) -> String? {
@@ -86,10 +102,25 @@ extension VolumeState {
 
   private func planFault(_ plan: ULID, _ inputs: [UInt64], _ outputs: [UInt64]) -> String? {
     if compactions.contains(where: { $0.plan == plan }) { return "plan \(plan) exists" }
-    if let taken = inputs.first(where: { n in compactions.contains { $0.inputs.contains(n) } }) {
-      return "segment \(taken) is in another plan"
-    }
+    if inputs.isEmpty || zip(inputs, inputs.dropFirst()).contains(where: { $0 >= $1 }) { return "inputs of a plan rise" }
+    for n in inputs { if let fault = collectFault(n) { return fault } }
     return outputs == Array(nextSegment..<nextSegment + UInt64(outputs.count)) ? nil : "outputs are not the next numbers"
+  }
+
+  /// Why a segment may not be planned or retired.
+  private func collectFault(_ n: UInt64) -> String? {
+    guard let s = segments[n] else { return "segment \(n) is none of this volume's" }
+    if s.phase == .retired || s.phase == .deleted { return "segment \(n) is \(s.phase)" }
+    return compactions.contains { $0.inputs.contains(n) || $0.outputs.contains(n) } ? "segment \(n) is in another plan" : nil
+  }
+
+  private func commitFault(_ id: ULID) -> String? {
+    guard let plan = compactions.first(where: { $0.plan == id }) else { return "there is no plan \(id)" }
+    for n in plan.outputs {
+      guard let s = segments[n] else { return "output \(n) is not sealed" }
+      if !s.isSafe { return "output \(n) is not uploaded" }
+    }
+    return nil
   }
 
   /// A sealed segment may point only at what will stay: a seal with such a target is refused and computed again.

@@ -89,18 +89,21 @@ package struct VolumeState: Equatable, Sendable {
     return openWALs.contains(where: { $0 <= after }) ? nil : seq
   }
 
-  /// Folds an entry. An impossible one is kept as a violation and returned.
+  /// Folds an entry. An impossible one is kept as a violation and returned. Without the blob that the entry names
+  /// (`FoldBlob.needed`) only what the entry itself says is judged, and lists of segments change nothing: a look at a
+  /// journal, not its meaning.
   @discardableResult
-  package mutating func apply(_ committed: Committed<VolumeEvent>) -> Violation? {
+  package mutating func apply(_ committed: Committed<VolumeEvent>, _ blob: FoldBlob = .none) -> Violation? {
     let seq = committed.seq
-    if let detail = fault(committed.event) {
+    if let detail = orderFault(seq) ?? fault(committed.event) ?? blobFault(committed.event, blob) {
       let violation = Violation(seq: seq, detail: detail)
       violations.append(violation)
-      self.seq = seq
+      self.seq = max(seq, self.seq ?? 0)
       return violation
     }
     self.seq = seq
     fold(committed.event, seq)
+    if case .segments(let list) = blob { collect(committed.event, list.numbers) }
     return nil
   }
 
@@ -150,6 +153,12 @@ package struct VolumeState: Equatable, Sendable {
     }
   }
 
+  private mutating func collect(_ event: VolumeEvent, _ numbers: [UInt64]) {
+    var phase = OwnSegment.Phase.retired
+    if case .segmentsDeleted = event { phase = .deleted }
+    for n in numbers { segments[n]?.phase = phase }
+  }
+
   private mutating func begin(_ g: Genesis, _ from: Lineage?, _ source: String?) {
     genesis = g
     lineage = from
@@ -163,7 +172,10 @@ package struct VolumeState: Equatable, Sendable {
       number: s.segment, origin: s.origin, blocks: s.blocks, content: s.content, sealedSeq: seq, phase: .sealed)
     openWALs.removeAll { $0 == s.segment }
     nextSegment = max(nextSegment, s.segment + 1)
-    for i in snapshots.indices where snapshots[i].point == nil && snapshots[i].after <= s.segment { snapshots[i].point = seq }
+    for i in snapshots.indices where snapshots[i].point == nil {
+      // The output of a plan may have a higher number than a wal that is still open: it opens no barrier.
+      if !openWALs.contains(where: { $0 <= snapshots[i].after }) { snapshots[i].point = seq }
+    }
     settleResizes()
   }
 
