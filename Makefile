@@ -1,12 +1,52 @@
 # The two commands of the README are `make demo` and `make test`; both install what they need first.
-.PHONY: deps build test demo
+# CONFIGURATION=debug builds and tests without optimisation, which is quicker to turn round while writing code.
+CONFIGURATION ?= release
+PREFIX ?= /usr/local
+BIN = .build/$(CONFIGURATION)/elide
+
+.PHONY: help deps build test unit-test conformance lint format demo bench soak fuzz vm-test findings install clean
+
+help:
+	@echo "make demo      the main job end to end, on a real image, with a crash in the middle"
+	@echo "make test      everything that must pass before a change lands"
+	@echo "make build     the elide binary: $(BIN)"
+	@echo "make install   into PREFIX=$(PREFIX) (DESTDIR is honoured)"
+	@echo "make lint      formatting; 'make format' applies it"
+	@echo "make bench | soak | fuzz | vm-test | findings   longer lanes, see docs/testing.md"
 
 deps:
 	@scripts/install-deps.sh
 
 build: deps
-	swift build -c release --product elide
+	swift build -c $(CONFIGURATION) --product elide
 
-test: deps
-	swift build -c release --build-tests
-	swift test -c release --skip-build
+test: unit-test conformance
+
+# Swift Testing works in release as in debug here, since the tests see only what is `package`.
+unit-test: build
+	swift build -c $(CONFIGURATION) --build-tests
+	SWIFT_BACKTRACE=enable=no swift test -c $(CONFIGURATION) --skip-build
+
+conformance: build
+	@scripts/lane.sh conformance Tests/Conformance/run.sh $(BIN)
+
+lint:
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests
+
+format:
+	swift format --in-place --recursive --parallel Package.swift Sources Tests
+
+demo: build
+	@scripts/lane.sh demo scripts/demo.sh
+
+bench soak vm-test findings: build
+	@scripts/lane.sh $@ scripts/$@.sh
+
+fuzz: deps
+	@scripts/lane.sh fuzz scripts/fuzz.sh
+
+install: build
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/elide
+
+clean:
+	swift package clean

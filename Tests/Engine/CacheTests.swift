@@ -32,7 +32,9 @@ final class MemoryStore: Store {
   }
   func list(_ prefix: String, after: String?, limit: Int) throws(StoreError) -> [StoredObject] { [] }
   func delete(_ key: String) throws(StoreError) { objects.withLock { $0[key] = nil } }
-  func change(_ key: String, _ body: (inout [UInt8]) -> Void) { objects.withLock { if var b = $0[key] { body(&b); $0[key] = b } } }
+  func change(_ key: String, _ body: (inout [UInt8]) -> Void) {
+    objects.withLock { if var b = $0[key] { body(&b); $0[key] = b } }
+  }
 }
 
 /// A directory that is gone after the test.

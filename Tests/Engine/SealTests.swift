@@ -48,7 +48,9 @@ struct SeededGenerator: RandomNumberGenerator {
       #expect(found.updateValue(.data(b.position), forKey: b.lba) == nil)
       #expect(b.crc == b.position)
     }
-    for r in visible.runs { for i in 0..<r.count { #expect(found.updateValue(r.isTrim ? .trim : .zero, forKey: r.lba + i) == nil) } }
+    for r in visible.runs {
+      for i in 0..<r.count { #expect(found.updateValue(r.isTrim ? .trim : .zero, forKey: r.lba + i) == nil) }
+    }
     #expect(found == model)
     #expect(visible.blocks.map(\.lba) == visible.blocks.map(\.lba).sorted())
     #expect(visible.runs.map(\.lba) == visible.runs.map(\.lba).sorted())

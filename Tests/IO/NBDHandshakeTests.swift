@@ -129,7 +129,8 @@ import Testing
   }
 
   private static let malformed: [[UInt8]] = [
-    Array(NBDWire.go("disk").dropLast()), NBDWire.go("disk") + [0], Array(NBDWire.go("disk", infos: [3]).dropLast(2)), [], [0, 0],
+    Array(NBDWire.go("disk").dropLast()), NBDWire.go("disk") + [0], Array(NBDWire.go("disk", infos: [3]).dropLast(2)), [],
+    [0, 0],
     [0xFF, 0xFF, 0xFF, 0xFF, 0, 0], NBDWire.text(String(repeating: "x", count: 4097)) + [0, 0], [0, 0, 0, 1, 0xFF, 0, 0],
   ]
   @Test(arguments: malformed.indices)

@@ -70,7 +70,9 @@ import Testing
       var a: [UInt64: UInt64] = [:]
       var b: [UInt64: UInt64] = [:]
       updates.withUnsafeBufferPointer { batched.update($0) { h, n in a[h.isBlock ? h.segment : 1 << 41, default: 0] += n } }
-      for u in updates { single.assign(u.lba, count: u.count, handle: u.handle) { h, n in b[h.isBlock ? h.segment : 1 << 41, default: 0] += n } }
+      for u in updates {
+        single.assign(u.lba, count: u.count, handle: u.handle) { h, n in b[h.isBlock ? h.segment : 1 << 41, default: 0] += n }
+      }
       #expect(a == b)
       #expect(batched.allRuns() == single.allRuns())
       #expect(batched.checkInvariants() == [])

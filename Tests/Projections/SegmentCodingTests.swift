@@ -3,7 +3,9 @@ import ElideProjections
 import Testing
 
 /// A content as a sealer might make it: runs of all kinds, maximal.
-func randomContent(_ random: inout SeededRandom, number: UInt64, blocks size: UInt64, targets: [UInt64], runs: Int) -> SegmentContent {
+func randomContent(_ random: inout SeededRandom, number: UInt64, blocks size: UInt64, targets: [UInt64], runs: Int)
+  -> SegmentContent
+{
   var content = SegmentContent(runs: [])
   var at: UInt64 = 0
   var r: UInt64 = 0
@@ -38,7 +40,10 @@ func randomContent(_ random: inout SeededRandom, number: UInt64, blocks size: UI
       let blocks = UInt32(1 + random.below(32))
       let raw = random.one(in: 3)
       let length = raw ? blocks * 4096 : UInt32(1 + random.below(UInt64(blocks) * 4095))
-      list.append(.init(r: r, blocks: blocks, offset: offset, length: length, codec: raw ? .raw : .zstd, digest: Digest.sha256([UInt8(r & 255)])))
+      list.append(
+        .init(
+          r: r, blocks: blocks, offset: offset, length: length, codec: raw ? .raw : .zstd, digest: Digest.sha256([UInt8(r & 255)])
+        ))
       r += blocks
       offset += UInt64(length)
     }
@@ -47,7 +52,8 @@ func randomContent(_ random: inout SeededRandom, number: UInt64, blocks size: UI
 
   @Test(arguments: 0..<40) func contentRoundTrip(seed: Int) throws {
     var random = SeededRandom(UInt64(seed))
-    let content = randomContent(&random, number: 9, blocks: 1 << (10 + UInt64(seed) % 28), targets: [1, 3, 8, 9, 1 << 39], runs: seed * 8)
+    let content = randomContent(
+      &random, number: 9, blocks: 1 << (10 + UInt64(seed) % 28), targets: [1, 3, 8, 9, 1 << 39], runs: seed * 8)
     #expect(content.fault == nil)
     #expect(try SegmentContent.decode(content.encode()) == content)
   }
@@ -95,7 +101,8 @@ func randomContent(_ random: inout SeededRandom, number: UInt64, blocks size: UI
     #expect(fault([.init(lba: 1 << 38 - 1, count: 2, kind: .zero)]) != nil)
     #expect(fault([.init(lba: 0, count: 1 << 20 + 1, kind: .data(r: 0))]) != nil)
     let a = BlockHandle(segment: 4, r: 7)
-    #expect(fault([.init(lba: 0, count: 2, kind: .duplicate(a)), .init(lba: 2, count: 1, kind: .duplicate(a.advanced(by: 2)))]) != nil)
+    #expect(
+      fault([.init(lba: 0, count: 2, kind: .duplicate(a)), .init(lba: 2, count: 1, kind: .duplicate(a.advanced(by: 2)))]) != nil)
     #expect(fault([.init(lba: 0, count: 2, kind: .duplicate(a)), .init(lba: 2, count: 1, kind: .duplicate(a))]) == nil)
     #expect(fault([.init(lba: 0, count: 2, kind: .duplicate(BlockHandle(segment: 1, r: 1 << 20 - 1)))]) != nil)
     #expect(fault([.init(lba: 0, count: 1, kind: .duplicate(.zero))]) != nil)
@@ -166,6 +173,7 @@ func randomContent(_ random: inout SeededRandom, number: UInt64, blocks size: UI
     let b = Digest.sha256([2])
     #expect(SegmentEncoding.segmentHash(content: a, encoding: b) == Digest.sha256(a.bytes + b.bytes))
     let volume = ULID(high: 0, low: 1)
-    #expect(SegmentEncoding.bodyKey(volume: volume, segment: 42, hash: a) == "volumes/\(volume)/segments/0000000000000042-\(a.hex)")
+    #expect(
+      SegmentEncoding.bodyKey(volume: volume, segment: 42, hash: a) == "volumes/\(volume)/segments/0000000000000042-\(a.hex)")
   }
 }

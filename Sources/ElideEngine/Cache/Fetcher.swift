@@ -74,7 +74,8 @@ package final class Fetcher: Sendable {
   }
 
   /// Units that hold a wanted block which is absent.
-  private func wanted(_ encoding: SegmentEncoding, _ file: CachedSegment, _ r: UInt32, _ count: UInt32) -> [SegmentEncoding.Unit] {
+  private func wanted(_ encoding: SegmentEncoding, _ file: CachedSegment, _ r: UInt32, _ count: UInt32) -> [SegmentEncoding.Unit]
+  {
     // Units are in r order: find the first by bisection.
     var low = 0
     var high = encoding.units.count
@@ -119,7 +120,9 @@ package final class Fetcher: Sendable {
   }
 
   /// One ranged GET for units that lie side by side.
-  private func get(_ units: ArraySlice<SegmentEncoding.Unit>, of entry: SegmentEntry, into file: CachedSegment) throws(SegmentError) {
+  private func get(_ units: ArraySlice<SegmentEncoding.Unit>, of entry: SegmentEntry, into file: CachedSegment)
+    throws(SegmentError)
+  {
     guard let key = entry.bodyKey, let first = units.first, let last = units.last else { throw .unknownSegment(entry.number) }
     let range = first.offset..<last.offset + UInt64(last.length)
     let bytes: [UInt8]

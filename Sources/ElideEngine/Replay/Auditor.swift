@@ -12,7 +12,8 @@ package struct Auditor {
   let trusted: [ULID: [UInt8]]
 
   package init(
-    store: any Store, trusted: [ULID: [UInt8]] = [:], journal: @escaping (ULID) throws(ElideError) -> (any JournalStore)? = { _ in nil }
+    store: any Store, trusted: [ULID: [UInt8]] = [:],
+    journal: @escaping (ULID) throws(ElideError) -> (any JournalStore)? = { _ in nil }
   ) {
     self.store = store
     self.trusted = trusted
@@ -133,7 +134,8 @@ package struct Auditor {
       guard found.divergence == nil else { return }
       let seq = committed.seq
       if let violation = fold.state.violations.last, violation.seq == seq {
-        found.divergence = .init(kind: .illegal, volume: volume, entry: seq, point: seq, expected: "a possible entry", found: violation.detail)
+        found.divergence = .init(
+          kind: .illegal, volume: volume, entry: seq, point: seq, expected: "a possible entry", found: violation.detail)
         return
       }
       guard expected[seq] != nil || checkpoints[seq] != nil else { return }

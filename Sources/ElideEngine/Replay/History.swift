@@ -111,7 +111,9 @@ package final class PageHistory: History {
     guard let place = places[digest] else { throw .store(.missingBlob(digest)) }
     do throws(PageError) {
       if place.page == page?.page {
-        return try JournalPage.blob(place.frame, stored: Array(bytes[Int(place.frame.range.lowerBound)..<min(Int(place.frame.range.upperBound), bytes.count)]))
+        return try JournalPage.blob(
+          place.frame,
+          stored: Array(bytes[Int(place.frame.range.lowerBound)..<min(Int(place.frame.range.upperBound), bytes.count)]))
       }
       let stored: [UInt8]
       do throws(StoreError) { stored = try store.get(StoreLayout.page(volume, place.page), range: place.frame.range) } catch {

@@ -39,7 +39,9 @@ package struct Sealer {
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(length, WALFormat.block), alignment: 4096)
     defer { buffer.deallocate() }
     try read(scan, file, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<length]))
-    guard let base = buffer.baseAddress else { return SealedWAL(number: scan.wal, content: SegmentContent(runs: []), hashes: [], placement: [], words: []) }
+    guard let base = buffer.baseAddress else {
+      return SealedWAL(number: scan.wal, content: SegmentContent(runs: []), hashes: [], placement: [], words: [])
+    }
 
     var builder = SegmentBuilder(segment: scan.wal)
     var placement: [UInt16] = []
@@ -54,7 +56,9 @@ package struct Sealer {
       }
       let bytes = base + Int(block.position) * WALFormat.block
       guard elide_crc32c(0, bytes, WALFormat.block) == block.crc else {
-        throw .corrupt(volume: volume, wal: scan.wal, frame: frame(scan, block.position), detail: "the block at position \(block.position) does not match its CRC")
+        throw .corrupt(
+          volume: volume, wal: scan.wal, frame: frame(scan, block.position),
+          detail: "the block at position \(block.position) does not match its CRC")
       }
       let known = builder.duplicates.count
       if builder.addBlock(lba: block.lba, bytes, dedup: dedup) {

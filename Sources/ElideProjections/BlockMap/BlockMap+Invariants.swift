@@ -39,7 +39,9 @@ extension BlockMap {
     }
     let inner = InnerNode(words: words)
     for tag in 0...1 where inner.constants(UInt64(tag) << 60) != constants[tag] {
-      faults.append("node of level \(level) at \(base): \(constants[tag]) slots of constant \(tag), \(inner.constants(UInt64(tag) << 60)) counted")
+      faults.append(
+        "node of level \(level) at \(base): \(constants[tag]) slots of constant \(tag), \(inner.constants(UInt64(tag) << 60)) counted"
+      )
     }
     if level < 3, constants.contains(Level.fanout) { faults.append("node of level \(level) at \(base) is one constant") }
   }

@@ -133,7 +133,8 @@ extension BlockMap {
   /// How many runs begin at blocks [from, from+n], the block after included, of a dense leaf.
   private static func breaks(_ blocks: UnsafeMutablePointer<UInt64>, _ from: Int, _ n: Int) -> Int {
     var count = 0
-    for i in max(from, 1)..<min(from + n + 1, Level.fanout) where !BlockHandle(raw: blocks[i]).follows(BlockHandle(raw: blocks[i - 1]), after: 1) {
+    for i in max(from, 1)..<min(from + n + 1, Level.fanout)
+    where !BlockHandle(raw: blocks[i]).follows(BlockHandle(raw: blocks[i - 1]), after: 1) {
       count += 1
     }
     return count

@@ -51,7 +51,9 @@ enum LeafCoding {
     var r: Int64 = 0
     while block < Level.fanout {
       let head = try varint()
-      guard head >> 2 > 0, head >> 2 <= UInt64(Level.fanout - block) else { throw bad("a run of \(head >> 2) blocks at block \(block)") }
+      guard head >> 2 > 0, head >> 2 <= UInt64(Level.fanout - block) else {
+        throw bad("a run of \(head >> 2) blocks at block \(block)")
+      }
       let n = Int(head >> 2)
       var handle = BlockHandle(raw: (head & 3) << 60)
       switch head & 3 {
@@ -59,7 +61,9 @@ enum LeafCoding {
       case 2:
         segment += try signed()
         r += try signed()
-        guard segment >= 0, segment < 1 << 40, r >= 0, r + Int64(n) <= 1 << 20 else { throw bad("no such block: segment \(segment), r \(r)") }
+        guard segment >= 0, segment < 1 << 40, r >= 0, r + Int64(n) <= 1 << 20 else {
+          throw bad("no such block: segment \(segment), r \(r)")
+        }
         handle = BlockHandle(segment: UInt64(segment), r: UInt32(r))
         r += Int64(n)
       default: throw bad("unknown kind of run")

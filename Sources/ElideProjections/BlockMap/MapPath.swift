@@ -108,7 +108,9 @@ extension BlockMap {
     while level < 3 {
       let (node, index) = path.slot(level)
       let word = node[index]
-      guard !Slot.isPointer(word), word >> 60 <= 1, InnerNode(words: node).constants(Slot.tag(word)) == Level.fanout else { return }
+      guard !Slot.isPointer(word), word >> 60 <= 1, InnerNode(words: node).constants(Slot.tag(word)) == Level.fanout else {
+        return
+      }
       level += 1
       set(path, level: level, word)
       retireInner(node)

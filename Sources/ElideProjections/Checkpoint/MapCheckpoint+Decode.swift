@@ -30,7 +30,9 @@ extension MapCheckpoint {
     var digests: [Digest] = []
     for _ in 0..<3 { digests.append(try r.digest()) }
     let covered = bytes[bytes.startIndex..<bytes.startIndex + headerBytes - 32]
-    guard try r.digest() == covered.withUnsafeBytes({ Digest.sha256($0) }) else { throw r.error("the header's digest does not match") }
+    guard try r.digest() == covered.withUnsafeBytes({ Digest.sha256($0) }) else {
+      throw r.error("the header's digest does not match")
+    }
     guard blocks <= BlockMap.maxBlocks else { throw r.error("a volume of \(blocks) blocks") }
     guard rows <= UInt64(SegmentTableCoding.maxRows), leaves <= BlockMap.leafCount(blocks) else {
       throw r.error("\(rows) segments, \(leaves) leaves")
@@ -53,7 +55,9 @@ extension MapCheckpoint {
     }
     guard at == bytes.count else { throw bad("\(bytes.count - at) bytes too many") }
     for (i, name) in ["index", "table", "state"].enumerated() {
-      guard sections[i].withUnsafeBytes({ Digest.sha256($0) }) == header.digests[i] else { throw bad("the \(name)'s digest does not match") }
+      guard sections[i].withUnsafeBytes({ Digest.sha256($0) }) == header.digests[i] else {
+        throw bad("the \(name)'s digest does not match")
+      }
     }
     var tableReader = ByteReader(sections[1], what: "segment table")
     let rows = try SegmentTableCoding.read(Int(header.rows), zstd: zstd, from: &tableReader)
@@ -103,13 +107,17 @@ struct LeafLoader {
       let item = try r.varint()
       guard item & 3 != 3, item >> 2 > 0 else { throw r.error("unknown item \(item)") }
       if item & 3 == 2 {
-        guard leaf < total, stored < count, item >> 2 <= UInt64(LeafCoding.maxBytes) else { throw r.error("leaf \(leaf) of \(total)") }
+        guard leaf < total, stored < count, item >> 2 <= UInt64(LeafCoding.maxBytes) else {
+          throw r.error("leaf \(leaf) of \(total)")
+        }
         try place(leaf, try body.raw(Int(item >> 2)), try outer.digest())
         leaf += 1
         stored += 1
         before = nil
       } else {
-        guard item >> 2 <= total - leaf, before != item & 3 else { throw r.error("a stretch of \(item >> 2) leaves at leaf \(leaf)") }
+        guard item >> 2 <= total - leaf, before != item & 3 else {
+          throw r.error("a stretch of \(item >> 2) leaves at leaf \(leaf)")
+        }
         try fill(leaf, item >> 2, BlockHandle(raw: (item & 3) << 60), &r)
         leaf += item >> 2
         before = item & 3

@@ -28,7 +28,9 @@ extension SegmentEncoding {
   /// The encoding blob: docs/formats/segment.md. An encoding with a `fault` is the caller's bug and traps.
   package func encode(_ zstd: ZstdCodec? = nil) -> [UInt8] {
     if let fault { preconditionFailure("segment encoding: \(fault)") }
-    var columns = (blocks: ByteWriter(), lengths: ByteWriter(), codecs: ByteWriter(), ciphers: ByteWriter(), sources: ByteWriter())
+    var columns = (
+      blocks: ByteWriter(), lengths: ByteWriter(), codecs: ByteWriter(), ciphers: ByteWriter(), sources: ByteWriter()
+    )
     columns.blocks.varint(UInt64(units.count))
     for unit in units {
       columns.blocks.varint(UInt64(unit.blocks))

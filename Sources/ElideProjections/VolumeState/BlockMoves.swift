@@ -21,10 +21,14 @@ package enum BlockMoves {
     for _ in 0..<n {
       let lba = try r.varint()
       let count = try r.varint()
-      guard lba < BlockMap.maxBlocks, count > 0, count <= BlockMap.maxBlocks - lba else { throw r.error("a move beyond the device") }
+      guard lba < BlockMap.maxBlocks, count > 0, count <= BlockMap.maxBlocks - lba else {
+        throw r.error("a move beyond the device")
+      }
       let from = BlockHandle(raw: try r.varint())
       let to = BlockHandle(raw: try r.varint())
-      for h in [from, to] where !h.isBlock || UInt64(h.r) + count > 1 << 20 { throw r.error("a move of what is no run of blocks") }
+      for h in [from, to] where !h.isBlock || UInt64(h.r) + count > 1 << 20 {
+        throw r.error("a move of what is no run of blocks")
+      }
       out.append(BlockMove(lba: lba, count: count, from: from, to: to))
     }
     try r.end()

@@ -153,7 +153,9 @@ extension VolumeState {
       if let e = s.encodedSeq, e < s.sealedSeq { return "segment \(s.number) encoded before it was sealed" }
       if let u = s.uploadedSeq, let e = s.encodedSeq, u < e { return "segment \(s.number) uploaded before it was encoded" }
     }
-    for s in snapshots { if let p = s.point, let n = segments[s.after], p != n.sealedSeq { return "snapshot \(s.id) off its point" } }
+    for s in snapshots {
+      if let p = s.point, let n = segments[s.after], p != n.sealedSeq { return "snapshot \(s.id) off its point" }
+    }
     return nil
   }
 }
