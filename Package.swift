@@ -53,7 +53,11 @@ let package = Package(
     .target(
       name: "Simulator", dependencies: ["ElideEngine", "ElideProjections", "ElideEvents", "ElideIO", "CElide"],
       path: "Tests/Simulator", swiftSettings: strict),
-    .testTarget(name: "IOTests", dependencies: ["ElideIO", "CElide"], path: "Tests/IO", swiftSettings: strict),
+    // A block device in memory, and a server of it for other people's NBD clients.
+    .target(name: "MemoryDevice", dependencies: ["ElideIO"], path: "Tests/MemoryDevice", swiftSettings: strict),
+    .executableTarget(
+      name: "nbd-memory", dependencies: ["MemoryDevice", "ElideIO"], path: "Tests/NBDMemory", swiftSettings: strict),
+    .testTarget(name: "IOTests", dependencies: ["ElideIO", "CElide", "MemoryDevice"], path: "Tests/IO", swiftSettings: strict),
     .testTarget(name: "EventsTests", dependencies: ["ElideEvents", "ElideIO"], path: "Tests/Events", swiftSettings: strict),
     .testTarget(
       name: "ProjectionsTests", dependencies: ["ElideProjections", "ElideEvents", "ElideIO"], path: "Tests/Projections",

@@ -178,7 +178,7 @@ import Testing
     var random = Seeded(1)
     var ended = 0
     for stream in NBDStreams.handshakes {
-      for _ in 0..<3000 {
+      for _ in 0..<1000 {
         let bytes = NBDStreams.mutate(stream, &random)
         let run = HandshakeRun(bytes, chunk: { Int.random(in: 1...4096, using: &random) })
         #expect(run.output.count <= 256 * (bytes.count / NBD.optionHeaderSize + 1))

@@ -110,6 +110,9 @@ struct HandshakeRun: Equatable {
       case .transmit(let agreed):
         agreement = agreed
         return
+      case .aborted:
+        closed = "aborted"
+        return
       case .close(let reason):
         closed = reason
         return

@@ -32,4 +32,18 @@ int elide_fallocate(int fd, int64_t length);
 void elide_start_writeback(int fd, int64_t offset, int64_t length);
 int elide_eventfd(void);
 int64_t elide_getrandom(void *bytes, size_t length);
+
+/// What happened to a polled descriptor: the key it was added with, and the bits of epoll(7).
+struct elide_event {
+  uint64_t key;
+  uint32_t events;
+};
+enum { ELIDE_READABLE = 0x1, ELIDE_WRITABLE = 0x4, ELIDE_FAILED = 0x8, ELIDE_HUNG_UP = 0x10 };
+enum { ELIDE_ADD = 1, ELIDE_REMOVE = 2, ELIDE_CHANGE = 3 };
+int elide_epoll_create(void);
+int elide_epoll_control(int epoll, int operation, int fd, uint32_t events, uint64_t key);
+/// At most 64 events at a time.
+int elide_epoll_wait(int epoll, struct elide_event *events, int capacity, int milliseconds);
+/// The next connection, non-blocking and closed on exec.
+int elide_accept(int listener);
 #endif

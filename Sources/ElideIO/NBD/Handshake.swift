@@ -66,6 +66,8 @@ package struct Handshake {
     case progress
     /// The handshake is over; all bytes from here on are requests.
     case transmit(Agreement)
+    /// The client has taken its leave: send what is in the output, then close.
+    case aborted
     /// Send what is in the output, then close. The reason is for the log.
     case close(String)
   }
@@ -162,7 +164,7 @@ package struct Handshake {
     case NBD.Option.exportName: return enterByName(&payload, catalogue, &output)
     case NBD.Option.abort:
       output.appendOptionReply(option, NBD.OptionReply.ack)
-      return .close("aborted by the client")
+      return .aborted
     case NBD.Option.list: list(&payload, catalogue, &output)
     case NBD.Option.info, NBD.Option.go: return describe(option, &payload, catalogue, &output)
     case NBD.Option.structuredReply:

@@ -79,6 +79,14 @@ package struct Transmission {
     payloadLeft &-= UInt32(truncatingIfNeeded: count)
   }
 
+  /// The caller cannot take the payload of the write it was just given: it is thrown away, and the refusal comes out of
+  /// a later step.
+  package mutating func refusePayload(of request: NBDRequest, _ error: UInt32) {
+    precondition(isTakingPayload)
+    refused = request
+    refusal = error
+  }
+
   /// Handles at most one request from the front of `input` and returns how many bytes of it are done with. Not to be
   /// called while the caller owes a payload.
   package mutating func step(_ input: UnsafeRawBufferPointer) -> (consumed: Int, action: Action) {
