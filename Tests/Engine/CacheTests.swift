@@ -1,102 +1,14 @@
 import ElideIO
 import ElideProjections
-import Foundation
 import Glibc
 import Synchronization
 import Testing
 
 @testable import ElideEngine
 
-/// A store in memory whose objects a test may damage.
-final class MemoryStore: Store {
-  let url = "memory:"
-  private let objects = Mutex<[String: [UInt8]]>([:])
-  private let tallies = Mutex(StoreCounters())
-  var counters: StoreCounters { tallies.withLock { $0 } }
-
-  func putIfAbsent(_ key: String, _ bytes: UnsafeRawBufferPointer) throws(StoreError) -> PutOutcome {
-    let copy = Array(bytes)
-    return objects.withLock {
-      if $0[key] != nil { return .exists }
-      $0[key] = copy
-      return .created
-    }
-  }
-  func put(_ key: String, parts: [[UInt8]]) throws(StoreError) { objects.withLock { $0[key] = parts.flatMap { $0 } } }
-  func get(_ key: String, range: Range<UInt64>?) throws(StoreError) -> [UInt8] {
-    tallies.withLock { $0.gets += 1 }
-    guard let all = objects.withLock({ $0[key] }) else { throw .notFound(key: key) }
-    let first = min(Int(range?.lowerBound ?? 0), all.count)
-    let last = min(Int(range?.upperBound ?? UInt64(all.count)), all.count)
-    return Array(all[first..<last])
-  }
-  func list(_ prefix: String, after: String?, limit: Int) throws(StoreError) -> [StoredObject] { [] }
-  func delete(_ key: String) throws(StoreError) { objects.withLock { $0[key] = nil } }
-  func change(_ key: String, _ body: (inout [UInt8]) -> Void) {
-    objects.withLock { if var b = $0[key] { body(&b); $0[key] = b } }
-  }
-}
-
-/// A directory that is gone after the test.
-final class TemporaryDirectory {
-  let path: String
-  init() {
-    var template = Array("/tmp/elide-test-XXXXXX".utf8CString)
-    path = template.withUnsafeMutableBufferPointer { String(cString: mkdtemp($0.baseAddress!)) }
-  }
-  deinit { try? FileManager.default.removeItem(atPath: path) }
-}
-
 @Suite struct CacheTests {
-  private final class Encodings: EncodingSource {
-    let table: [UInt64: SegmentEncoding]
-    init(_ table: [UInt64: SegmentEncoding]) { self.table = table }
-    func encoding(of entry: SegmentEntry) throws(SegmentError) -> SegmentEncoding {
-      guard let e = table[entry.number] else { throw .unknownSegment(entry.number) }
-      return e
-    }
-  }
-
-  private struct World {
-    let directory = TemporaryDirectory()
-    let store = MemoryStore()
-    let blocks: [[UInt8]]
-    let entry: SegmentEntry
-    let segments: VolumeSegments
-    let fetcher: Fetcher
-    let volume = ULID(high: 1, low: 2)
-
-    init(count: Int, seed: UInt64 = 1) throws {
-      var random = SeededGenerator(seed: seed)
-      blocks = (0..<count).map { i in
-        (0..<4096).map { _ in i % 3 == 0 ? UInt8.random(in: 0...255, using: &random) : UInt8.random(in: 0...3, using: &random) }
-      }
-      let hashes = blocks.map { Digest.sha256($0) }
-      let copy = blocks
-      let flat = copy.flatMap { $0 }
-      let codec = try #require(ZstdCodec())
-      let body = flat.withUnsafeBytes { p in
-        BodyEncoder.encode(count: UInt32(count), hashes: hashes, codec: codec) { p.baseAddress! + Int($0) * 4096 }
-      }
-      entry = SegmentEntry(
-        number: 5, volume: volume, blocks: UInt32(count), hash: Digest.sha256([1]), encoding: Digest.sha256([2]), locator: .local,
-        uploaded: true)
-      try store.put(try #require(entry.bodyKey), parts: body.parts)
-      let table = SegmentDirectory()
-      table.set(entry)
-      segments = VolumeSegments(directory: table, cache: SegmentCache(root: directory.path + "/cache", files: HostFiles()))
-      fetcher = Fetcher(store: store, segments: segments, encodings: Encodings([5: body.encoding]))
-    }
-
-    func read(_ r: UInt32) throws -> [UInt8]? {
-      var out = [UInt8](repeating: 0, count: 4096)
-      let file = try segments.attach(5)
-      return out.withUnsafeMutableBytes { file.read(r, into: $0.baseAddress!) } ? out : nil
-    }
-  }
-
   @Test func fetchesOnlyTheUnitsWantedAndEachOnce() throws {
-    let world = try World(count: 100)
+    let world = try CacheWorld(count: 100)
     try world.fetcher.fetch(segment: 5, r: 20, count: 3)
     #expect(world.store.counters.gets == 1)
     #expect(try world.read(20) == world.blocks[20] && (try world.read(31)) == world.blocks[31])
@@ -108,15 +20,32 @@ final class TemporaryDirectory {
     for r in 0..<100 { #expect(try world.read(UInt32(r)) == world.blocks[r]) }
   }
 
+  @Test func aDamagedUnitIsNamed() throws {
+    let world = try CacheWorld(count: 40)
+    let key = try #require(world.entry.bodyKey)
+    let unit = world.body.body.encoding.units[1]
+    world.store.change(key) { $0[Int(unit.offset)] ^= 1 }
+    do {
+      try world.fetcher.fetch(segment: 5, r: 20, count: 1)
+      Issue.record("a damaged unit was taken")
+    } catch {
+      guard case .damaged(let object, let detail) = error else { throw error }
+      #expect(object == key && detail.contains("byte \(unit.offset) "))
+    }
+    // Its neighbours are none the worse.
+    try world.fetcher.fetch(segment: 5, r: 0, count: 16)
+    #expect(try world.countRight() == 16)
+  }
+
   @Test func fetchOutsideTheSegmentIsRefused() throws {
-    let world = try World(count: 20)
+    let world = try CacheWorld(count: 20)
     #expect(throws: SegmentError.unknownSegment(5)) { try world.fetcher.fetch(segment: 5, r: 18, count: 3) }
     #expect(throws: SegmentError.unknownSegment(6)) { try world.fetcher.fetch(segment: 6, r: 0, count: 1) }
   }
 
   /// Whatever happens to a body, what is read is the block that was written or nothing.
   @Test(arguments: 0..<40) func damagedBodiesAreNeverCached(seed: UInt64) throws {
-    let world = try World(count: 40, seed: 2)
+    let world = try CacheWorld(count: 40, seed: 2)
     var random = SeededGenerator(seed: seed)
     world.store.change(try #require(world.entry.bodyKey)) { bytes in
       switch seed % 3 {
@@ -126,74 +55,141 @@ final class TemporaryDirectory {
       }
     }
     #expect(throws: SegmentError.self) { try world.fetcher.fetch(segment: 5, r: 0, count: 40) }
-    for r in 0..<40 {
-      let bytes = try world.read(UInt32(r))
-      #expect(bytes == nil || bytes == world.blocks[r])
+    #expect(try world.countRight() < 40)
+    #expect(world.fetcher.counters.failures == 1 && world.fetcher.counters.damagedUnits > 0)
+  }
+
+  @Test func scatteredReadsFetchOnlyTheirUnits() throws {
+    let world = try CacheWorld(count: 320)
+    for unit in [7, 2, 15, 4, 11, 0, 9] as [UInt32] { try world.fetcher.fetch(segment: 5, r: unit * 16 + 3, count: 1) }
+    #expect(world.fetcher.counters.units == 7 && world.fetcher.counters.readAhead == 0)
+    #expect(try world.countRight() == 7 * 16)
+  }
+
+  @Test func sequentialReadsAreReadAheadOfByHalfAtMost() throws {
+    let world = try CacheWorld(count: 640)
+    var asked: UInt64 = 0
+    for unit in 0..<20 as Range<UInt32> {
+      try world.fetcher.fetch(segment: 5, r: unit * 16, count: 16)
+      asked += 1
+      let c = world.fetcher.counters
+      #expect(c.units <= asked + asked / 2 + 1)
     }
-    #expect(world.fetcher.counters.failures == 1)
+    let c = world.fetcher.counters
+    #expect(c.readAhead > 0 && c.requests < 20)
+    #expect(try world.countRight() == Int(c.units) * 16)
   }
 
-  /// A flipped bit anywhere in a cache file costs a block, never yields a wrong one.
-  @Test(arguments: 0..<60) func damagedCacheFilesAreMisses(seed: UInt64) throws {
-    let world = try World(count: 20, seed: 3)
-    try world.fetcher.fetch(segment: 5, r: 0, count: 20)
-    world.segments.detach(5)
-    let path = world.directory.path + "/cache/\(world.volume)/0000000000000005"
-    let files = HostFiles()
-    let file = try files.open(path, .readWrite)
-    var random = SeededGenerator(seed: seed)
-    let size = try files.size(file)
-    let at = UInt64.random(in: 0..<(seed % 2 == 0 ? 4096 + 80 : size), using: &random)
-    var byte = try files.readBytes(file, at: at, count: 1)
-    byte[0] ^= 1 << UInt8.random(in: 0..<8, using: &random)
-    try byte.withUnsafeBytes { try files.write(file, $0, at: at) }
-    files.close(file)
-    for r in 0..<20 {
-      let bytes = try world.read(UInt32(r))
-      #expect(bytes == nil || bytes == world.blocks[r])
-    }
-    try world.fetcher.fetch(segment: 5, r: 0, count: 20)
-  }
-
-  @Test func evictionLeavesReadersTheirBytes() throws {
-    let world = try World(count: 20)
-    try world.fetcher.fetch(segment: 5, r: 0, count: 20)
-    let open = try world.segments.attach(5)
-    #expect(world.segments.cache.evict(volume: world.volume, segment: 5) > 0)
-    var out = [UInt8](repeating: 0, count: 4096)
-    #expect(out.withUnsafeMutableBytes { open.read(3, into: $0.baseAddress!) } && out == world.blocks[3])
-    world.segments.detach(5)
-    #expect(try world.read(3) == nil)
-  }
-
-  @Test func aBlockDiscardedAfterAMismatchIsFetchedAnew() throws {
-    let world = try World(count: 20)
-    try world.fetcher.fetch(segment: 5, r: 0, count: 20)
-    try world.segments.attach(5).discard(4)
-    #expect(try world.read(4) == nil)
-    try world.fetcher.fetch(segment: 5, r: 4, count: 1)
-    #expect(try world.read(4) == world.blocks[4])
+  @Test func anUnknownOutcomeIsTriedAgainAndNothingElseIs() throws {
+    let world = try CacheWorld(count: 20)
+    let unknown = StoreError.unknown(key: "k", detail: "timed out")
+    world.store.getErrors.withLock { $0 = [unknown, unknown] }
+    try world.fetcher.fetch(segment: 5, r: 0, count: 16)
+    #expect(world.fetcher.counters.requests == 3 && world.fetcher.counters.retries == 2)
+    world.store.getErrors.withLock { $0 = [unknown, unknown, unknown, unknown, unknown] }
+    #expect(throws: SegmentError.store(unknown)) { try world.fetcher.fetch(segment: 5, r: 16, count: 1) }
+    #expect(world.fetcher.counters.requests == 7)
+    world.store.getErrors.withLock { $0 = [.notFound(key: "k")] }
+    #expect(throws: SegmentError.store(.notFound(key: "k"))) { try world.fetcher.fetch(segment: 5, r: 16, count: 1) }
+    #expect(world.fetcher.counters.requests == 8)
+    try world.fetcher.fetch(segment: 5, r: 16, count: 1)
+    #expect(try world.countRight() == 20)
   }
 
   @Test func threadsJoinOneFetch() throws {
-    let world = try World(count: 200)
+    let world = try CacheWorld(count: 200)
     let fetcher = world.fetcher
-    let threads = try (0..<8).map { _ in try spawnThread(name: "fetch") { try? fetcher.fetch(segment: 5, r: 0, count: 200) } }
+    let threads = try (0..<8).map { _ in try spawnThread(name: "fetch") { _ = try? fetcher.fetch(segment: 5, r: 0, count: 200) } }
     for t in threads { t.join() }
-    for r in 0..<200 { #expect(try world.read(UInt32(r)) == world.blocks[r]) }
-    #expect(world.fetcher.counters.units == 13)
+    #expect(try world.countRight() == 200)
+    #expect(fetcher.counters.units == 13)
   }
 
-  @Test func sumsAreReadBackOrNotAtAll() throws {
-    let world = try World(count: 20)
-    let hashes = world.blocks.map { Digest.sha256($0) }
-    #expect(BlockSums.read(for: world.entry, in: world.segments.cache) == nil)
-    try BlockSums.write(hashes, for: world.entry, in: world.segments.cache)
-    #expect(BlockSums.read(for: world.entry, in: world.segments.cache) == hashes)
-    let files = HostFiles()
-    let file = try files.open(BlockSums.path(world.segments.cache, world.entry), .readWrite)
-    try [UInt8](repeating: 1, count: 1).withUnsafeBytes { try files.write(file, $0, at: 77) }
-    files.close(file)
-    #expect(BlockSums.read(for: world.entry, in: world.segments.cache) == nil)
+  /// The first GET waits until the other threads wait for it: so they did join, and share its failure.
+  @Test func thoseThatJoinedShareTheFailure() throws {
+    let world = try CacheWorld(count: 16)
+    let fetcher = world.fetcher
+    world.store.getErrors.withLock { $0 = [.refused(key: "k", detail: "denied")] }
+    world.store.onGet.withLock { $0 = { while fetcher.counters.joined < 3 { sched_yield() } } }
+    let failures = Failures()
+    let threads = try (0..<4).map { _ in
+      try spawnThread(name: "fetch") {
+        do { _ = try fetcher.fetch(segment: 5, r: 3, count: 1) } catch { failures.count.withLock { $0 += 1 } }
+      }
+    }
+    for t in threads { t.join() }
+    #expect(failures.count.withLock { $0 } == 4)
+    #expect(world.store.counters.gets == 1)
+  }
+
+  private final class Failures: Sendable { let count = Mutex(0) }
+
+  @Test func aFullDiskIsAnsweredFromMemory() throws {
+    let world = try CacheWorld(count: 40)
+    try world.fetcher.fetch(segment: 5, r: 0, count: 1)
+    world.files.fault.withLock { $0 = { op, _ in op == .write ? .noSpace : nil } }
+    let bytes = try #require(try world.fetcher.fetch(segment: 5, r: 14, count: 10))
+    #expect(bytes == Array(world.blocks[14..<24].joined()))
+    #expect(world.fetcher.counters.uncached == 1 && world.fetcher.counters.failures == 0)
+    #expect(try world.countRight() == 16)
+    world.files.fault.withLock { $0 = nil }
+    #expect(try world.fetcher.fetch(segment: 5, r: 14, count: 10) == nil)
+    #expect(try world.countRight() == 32)
+  }
+
+  @Test func withoutRoomForACacheFileReadsAreAnsweredToo() throws {
+    let world = try CacheWorld(count: 40)
+    world.files.fault.withLock { $0 = { op, _ in op == .allocate ? .noSpace : nil } }
+    #expect(try world.fetcher.fetch(segment: 5, r: 30, count: 10) == Array(world.blocks[30..<40].joined()))
+    world.files.fault.withLock { $0 = nil }
+    #expect(try world.countRight() == 0)
+  }
+
+  @Test func encodingsAreKeptBesideTheCache() throws {
+    let world = try CacheWorld(count: 40)
+    try world.fetcher.fetch(segment: 5, r: 0, count: 1)
+    try world.anotherProcess().fetcher.fetch(segment: 5, r: 20, count: 1)
+    #expect(world.encodings.asked.withLock { $0 } == 1)
+    var random = SeededGenerator(seed: 4)
+    try flipBit(world.path + ".encoding", &random)
+    try world.anotherProcess().fetcher.fetch(segment: 5, r: 35, count: 1)
+    #expect(world.encodings.asked.withLock { $0 } == 2)
+    #expect(try world.countRight() == 40)
+  }
+
+  @Test(arguments: 0..<30) func damagedEncodingsAreRefused(seed: UInt64) throws {
+    let world = try CacheWorld(count: 40)
+    var random = SeededGenerator(seed: seed)
+    var blob = world.body.encodingBlob
+    blob[Int.random(in: 0..<blob.count, using: &random)] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+    let fetcher = Fetcher(store: world.store, segments: world.segments, encodings: CacheWorld.Encodings([5: blob]))
+    #expect(throws: SegmentError.self) { try fetcher.fetch(segment: 5, r: 0, count: 1) }
+    #expect(world.store.counters.gets == 0)
+  }
+
+  /// An encoding that verifies, but belongs to a body of another length or another number of blocks.
+  @Test func encodingsThatDoNotFitAreRefused() throws {
+    let world = try CacheWorld(count: 40)
+    for change in [{ $0.bodyLength += 1 }, { $0.blocks = 41 }] as [(inout SegmentEntry) -> Void] {
+      world.segments.directory.set(world.entry)
+      world.segments.directory.update(5, change)
+      let other = world.anotherProcess()
+      #expect(throws: SegmentError.self) { try other.fetcher.fetch(segment: 5, r: 0, count: 1) }
+    }
+  }
+
+  @Test func whatIsNotUploadedIsNotAskedFor() throws {
+    let world = try CacheWorld(count: 20)
+    world.segments.directory.update(5) { $0.uploaded = false }
+    #expect(throws: SegmentError.self) { try world.fetcher.fetch(segment: 5, r: 0, count: 1) }
+    #expect(world.store.counters.gets == 0 && !HostFiles().exists(world.path))
+  }
+
+  @Test func rawAndShortUnitsRoundTrip() throws {
+    for count in [1, 15, 16, 17, 33] {
+      let world = try CacheWorld(count: count, seed: UInt64(count))
+      try world.fetcher.fetch(segment: 5, r: 0, count: UInt32(count))
+      #expect(try world.countRight() == count)
+    }
   }
 }

@@ -74,9 +74,12 @@ struct SeededGenerator: RandomNumberGenerator {
     func block(_ byte: UInt8) -> [UInt8] { [UInt8](repeating: byte, count: 4096) }
     let old = BlockHandle(segment: 3, r: 40)
     let oldHash = Digest.sha256(block(7))
+    var outcomes: [SegmentBuilder.Outcome] = []
     for (lba, byte) in [(10, 1), (11, 2), (12, 0), (13, 0), (14, 1), (15, 7), (20, 3)] as [(UInt64, UInt8)] {
-      block(byte).withUnsafeBytes { _ = builder.addBlock(lba: lba, $0.baseAddress!, dedup: { $0 == oldHash ? old : nil }) }
+      outcomes.append(
+        block(byte).withUnsafeBytes { builder.addBlock(lba: lba, $0.baseAddress!, dedup: { $0 == oldHash ? old : nil }) })
     }
+    #expect(outcomes == [.data, .data, .zero, .zero, .repeated, .duplicate(old), .data])
     builder.addConstant(lba: 30, count: 5, isTrim: true)
     builder.addConstant(lba: 35, count: 5, isTrim: true)
     #expect(
@@ -87,19 +90,18 @@ struct SeededGenerator: RandomNumberGenerator {
         .init(lba: 30, count: 10, kind: .trim),
       ])
     #expect(builder.hashes == [Digest.sha256(block(1)), Digest.sha256(block(2)), Digest.sha256(block(3))])
-    #expect(builder.duplicates.map(\.target) == [old])
   }
 
-  @Test func dedupIndexForgetsTheOldestFirst() {
-    var index = DedupIndex(limit: 8)
-    func hash(_ n: UInt8) -> Digest { Digest.sha256([n]) }
-    index.insert(segment: 1, hashes: [hash(1), hash(2), hash(3)])
-    index.insert(segment: 2, hashes: [hash(4), hash(1), hash(5)])
-    #expect(index[hash(1)] == BlockHandle(segment: 1, r: 0))
-    index.insert(segment: 3, hashes: [hash(6), hash(7), hash(8), hash(9)])
-    #expect(index[hash(1)] == nil && index[hash(4)] == BlockHandle(segment: 2, r: 0))
-    #expect(index.count <= 8)
-    index.remove(segments: [2])
-    #expect(index[hash(4)] == nil && index[hash(9)] == BlockHandle(segment: 3, r: 3))
+  /// A file full of overlapping trims must not take quadratic time: this one would take minutes.
+  @Test func manyOverlappingRunsAreSwept() {
+    var scan = WALScan(wal: 1)
+    let n: UInt64 = 30_000
+    for i in 0..<n {
+      scan.records.append(
+        FrameRecord(lba: i, count: n - i + 10, kind: i % 2 == 0 ? .zero : .trim, position: 2, firstCRC: 0, crc: 0))
+    }
+    let visible = VisibleBlocks(scan)
+    #expect(visible.runs.count == Int(n) && visible.runs.allSatisfy { $0.lba == n - 1 || $0.count == 1 })
+    #expect(visible.runs.map(\.count).reduce(0, +) == n + 10)
   }
 }

@@ -3,158 +3,189 @@ import ElideProjections
 import Glibc
 import Synchronization
 
-/// Where encodings come from. The keeper's journal for a volume's own segments; a page of the owning volume otherwise.
-package protocol EncodingSource: AnyObject, Sendable {
-  /// The encoding blob of a segment, verified against its digest.
-  func encoding(of entry: SegmentEntry) throws(SegmentError) -> SegmentEncoding
-}
-
 /// Brings blocks of segments from the store into the cache. Blocks its caller; runs on the fetch lane, on several threads.
 ///
 /// A unit is fetched once at a time, whoever wants it: others wait for that fetch. What arrives is verified before it is
-/// decoded, decoded before it is cached, and checked again on every read by its words.
+/// decoded, decoded before it is cached, and checked again on every read by its words. Memory: 4 MiB of stored bytes a
+/// request, and a unit.
 package final class Fetcher: Sendable {
   package struct Counters: Equatable, Sendable {
+    package var fetches: UInt64 = 0
+    /// GETs of bodies, tries included, and what they brought.
     package var requests: UInt64 = 0
     package var bytes: UInt64 = 0
     package var units: UInt64 = 0
+    /// Units among them that nobody had asked for.
+    package var readAhead: UInt64 = 0
+    /// Fetches that found all blocks here already, and units that another thread was fetching.
+    package var hits: UInt64 = 0
     package var joined: UInt64 = 0
+    package var retries: UInt64 = 0
+    /// Units that are not what the journal says.
+    package var damagedUnits: UInt64 = 0
+    /// Fetches answered from memory, since the disk takes no more, and those that failed.
+    package var uncached: UInt64 = 0
     package var failures: UInt64 = 0
+    package init() {}
   }
 
-  private struct Unit: Hashable {
+  struct UnitKey: Hashable {
+    var volume: ULID
     var segment: UInt64
     var r: UInt32
   }
 
-  private let store: any Store
-  private let segments: VolumeSegments
-  private let encodings: any EncodingSource
-  private let decoded = Mutex<[UInt64: SegmentEncoding]>([:])
-  private let flights = Mutex<Set<Unit>>([])
-  private let tallies = Mutex(Counters())
+  let store: any Store
+  let segments: VolumeSegments
+  let encodings: EncodingCache
+  let retry: RetryPolicy
+  /// The plain bytes of a unit come out only when the disk did not take them.
+  let flights = SingleFlight<UnitKey, [UInt8]?>()
+  private let streams = Mutex(ReadAhead())
+  let tallies = Mutex(Counters())
   /// Neighbouring units wanted together travel in one request up to this many bytes.
-  private static let joinLimit: UInt64 = 4 << 20
-  /// Decoded encodings held; a segment's is about 20 KiB.
-  private static let decodedLimit = 1024
+  static let joinLimit: UInt64 = 4 << 20
 
-  package init(store: any Store, segments: VolumeSegments, encodings: any EncodingSource) {
+  package init(
+    store: any Store, segments: VolumeSegments, encodings: any EncodingSource, retry: RetryPolicy = RetryPolicy()
+  ) {
     self.store = store
     self.segments = segments
-    self.encodings = encodings
+    self.encodings = EncodingCache(source: encodings, cache: segments.cache)
+    self.retry = retry
   }
 
   package var counters: Counters { tallies.withLock { $0 } }
 
-  /// Makes blocks [r, r+count) of a segment present in the cache. When the disk takes no more, the error is ENOSPC's.
-  package func fetch(segment: UInt64, r: UInt32, count: UInt32) throws(SegmentError) {
+  /// Makes blocks [r, r+count) of a segment present in the cache; nil says that they are. When the disk takes no more, also
+  /// after the cache gave back what it could, their bytes are the result: the read is answered from memory.
+  ///
+  /// Errors: a damaged body or encoding, by object and unit; the store's and the disk's; `unknownSegment` when the table
+  /// has no such blocks.
+  @discardableResult
+  package func fetch(segment: UInt64, r: UInt32, count: UInt32) throws(SegmentError) -> [UInt8]? {
     guard let entry = segments.directory[segment], count > 0, r < entry.blocks, count <= entry.blocks - r else {
       throw .unknownSegment(segment)
     }
     do throws(SegmentError) {
-      let file: CachedSegment
-      do throws(Errno) { file = try segments.attach(segment) } catch { throw .disk(error) }
-      if (r..<r + count).allSatisfy({ file.isPresent($0) }) { return }
-      let encoding = try self.encoding(entry)
-      try bring(wanted(encoding, file, r, count), of: entry, into: file)
+      let fetches = tallies.withLock { t in
+        t.fetches += 1
+        return t.fetches
+      }
+      // Other processes evict too.
+      if fetches % 64 == 0 { segments.sweep() }
+      let file = try attach(entry)
+      if let file, file.holds(r, count: count) {
+        tallies.withLock { $0.hits += 1 }
+        return nil
+      }
+      guard entry.uploaded else {
+        throw .damaged(
+          object: "segment \(segment)", detail: "block \(r) or one after it is not readable here, and not in the store yet")
+      }
+      let encoding = try encodings.encoding(of: entry)
+      let memory = try bring(encoding, of: entry, into: file, r, count)
+      if segments.cache.trimIfDue() { segments.sweep() }
+      if memory.isEmpty { return nil }
+      tallies.withLock { $0.uncached += 1 }
+      return try assemble(memory, file, r, count)
     } catch {
       tallies.withLock { $0.failures += 1 }
       throw error
     }
   }
 
-  private func encoding(_ entry: SegmentEntry) throws(SegmentError) -> SegmentEncoding {
-    if let found = decoded.withLock({ $0[entry.number] }) { return found }
-    let encoding = try encodings.encoding(of: entry)
-    decoded.withLock {
-      if $0.count >= Self.decodedLimit { $0.removeAll(keepingCapacity: true) }
-      $0[entry.number] = encoding
+  /// The segment's file; nil when there is no room to make one.
+  private func attach(_ entry: SegmentEntry) throws(SegmentError) -> CachedSegment? {
+    do throws(Errno) { return try segments.attach(entry.number) } catch {
+      if error == .noSpace || error.code == EDQUOT { return nil }
+      throw .disk(error)
     }
-    return encoding
   }
 
-  /// Units that hold a wanted block which is absent.
-  private func wanted(_ encoding: SegmentEncoding, _ file: CachedSegment, _ r: UInt32, _ count: UInt32) -> [SegmentEncoding.Unit]
-  {
-    // Units are in r order: find the first by bisection.
+  /// Fetches the units that hold a wanted block which is absent, and a few after them where reads are sequential. Returns
+  /// those that the disk did not take, by their first r.
+  private func bring(
+    _ encoding: SegmentEncoding, of entry: SegmentEntry, into file: CachedSegment?, _ r: UInt32, _ count: UInt32
+  ) throws(SegmentError) -> [UInt32: [UInt8]] {
+    let units = encoding.units(r..<r + count)
+    let absent = units.filter { i in
+      let unit = encoding.units[i]
+      guard let file else { return true }
+      return (max(unit.r, r)..<min(unit.r + unit.blocks, r + count)).contains { !file.isPresent($0) }
+    }
+    guard let first = absent.first, let last = absent.last else { return [:] }
+    let ahead = file.map { aheadUnits(encoding, entry, $0, first, last, absent.count) } ?? []
+    var memory: [UInt32: [UInt8]] = [:]
+    var failure: SegmentError?
+    let landed = land((absent + ahead).map { encoding.units[$0] }, of: entry, into: file)
+    for (i, result) in landed.enumerated() {
+      switch result {
+      case .success(nil): break
+      case .success(let bytes?): memory[encoding.units[(absent + ahead)[i]].r] = bytes
+      // What nobody asked for may fail.
+      case .failure(let error): if i < absent.count { failure = failure ?? error }
+      }
+    }
+    if let failure { throw failure }
+    return memory
+  }
+
+  /// Units right after those wanted that are worth having, by how this segment was read so far.
+  private func aheadUnits(
+    _ encoding: SegmentEncoding, _ entry: SegmentEntry, _ file: CachedSegment, _ first: Int, _ last: Int, _ count: Int
+  ) -> [Int] {
+    let (from, to) = (encoding.units[first].r, encoding.units[last].r + encoding.units[last].blocks)
+    return streams.withLock { streams in
+      let most = streams.note(segment: entry.number, r: from, end: to, units: count)
+      let end = min(last + 1 + most, encoding.units.count)
+      let ahead = (last + 1..<max(end, last + 1)).filter { i in
+        let unit = encoding.units[i]
+        return (unit.r..<unit.r + unit.blocks).contains { !file.isPresent($0) }
+      }
+      if let i = ahead.last { streams.extended(segment: entry.number, to: encoding.units[i].r + encoding.units[i].blocks) }
+      if !ahead.isEmpty { tallies.withLock { $0.readAhead += UInt64(ahead.count) } }
+      return ahead
+    }
+  }
+
+  /// The wanted blocks, from units that are in memory and for the rest from the file.
+  private func assemble(
+    _ memory: [UInt32: [UInt8]], _ file: CachedSegment?, _ r: UInt32, _ count: UInt32
+  ) throws(SegmentError) -> [UInt8] {
+    var out = [UInt8](repeating: 0, count: Int(count) * 4096)
+    let whole = out.withUnsafeMutableBytes { o -> Bool in
+      guard let base = o.baseAddress else { return false }
+      var missing = Set(r..<r + count)
+      for (first, bytes) in memory {
+        for i in max(first, r)..<max(max(first, r), min(first + UInt32(bytes.count / 4096), r + count)) {
+          bytes.withUnsafeBytes { b in
+            if let from = b.baseAddress {
+              (base + Int(i - r) * 4096).copyMemory(from: from + Int(i - first) * 4096, byteCount: 4096)
+            }
+          }
+          missing.remove(i)
+        }
+      }
+      return missing.allSatisfy { file?.read($0, into: base + Int($0 - r) * 4096) ?? false }
+    }
+    guard whole else { throw .disk(.noSpace) }
+    return out
+  }
+}
+
+extension SegmentEncoding {
+  /// Indexes of the units that hold a block of the range.
+  func units(_ range: Range<UInt32>) -> [Int] {
+    // Units are in r order: the first by bisection.
     var low = 0
-    var high = encoding.units.count
+    var high = units.count
     while low < high {
       let middle = (low + high) / 2
-      if encoding.units[middle].r + encoding.units[middle].blocks <= r { low = middle + 1 } else { high = middle }
+      if units[middle].r + units[middle].blocks <= range.lowerBound { low = middle + 1 } else { high = middle }
     }
-    return encoding.units[low...].prefix { $0.r < r + count }.filter { unit in
-      (max(unit.r, r)..<min(unit.r + unit.blocks, r + count)).contains { !file.isPresent($0) }
-    }
-  }
-
-  private func bring(_ units: [SegmentEncoding.Unit], of entry: SegmentEntry, into file: CachedSegment) throws(SegmentError) {
-    var mine: [SegmentEncoding.Unit] = []
-    var others: [SegmentEncoding.Unit] = []
-    flights.withLock { flying in
-      for unit in units {
-        if flying.insert(Unit(segment: entry.number, r: unit.r)).inserted { mine.append(unit) } else { others.append(unit) }
-      }
-    }
-    defer {
-      flights.withLock { flying in for unit in mine { flying.remove(Unit(segment: entry.number, r: unit.r)) } }
-    }
-    var i = 0
-    while i < mine.count {
-      var j = i + 1
-      while j < mine.count, mine[j].offset == mine[j - 1].offset + UInt64(mine[j - 1].length),
-        mine[j].offset + UInt64(mine[j].length) - mine[i].offset <= Self.joinLimit
-      { j += 1 }
-      try get(mine[i..<j], of: entry, into: file)
-      i = j
-    }
-    for unit in others { try join(unit, of: entry, into: file) }
-  }
-
-  /// Waits until another thread's fetch of `unit` has ended; fetches it if that one failed.
-  private func join(_ unit: SegmentEncoding.Unit, of entry: SegmentEntry, into file: CachedSegment) throws(SegmentError) {
-    tallies.withLock { $0.joined += 1 }
-    let key = Unit(segment: entry.number, r: unit.r)
-    while flights.withLock({ $0.contains(key) }) { usleep(200) }
-    if !(unit.r..<unit.r + unit.blocks).allSatisfy({ file.isPresent($0) }) { try bring([unit], of: entry, into: file) }
-  }
-
-  /// One ranged GET for units that lie side by side.
-  private func get(_ units: ArraySlice<SegmentEncoding.Unit>, of entry: SegmentEntry, into file: CachedSegment)
-    throws(SegmentError)
-  {
-    guard let key = entry.bodyKey, let first = units.first, let last = units.last else { throw .unknownSegment(entry.number) }
-    let range = first.offset..<last.offset + UInt64(last.length)
-    let bytes: [UInt8]
-    do throws(StoreError) { bytes = try read(key, range) } catch { throw .store(error) }
-    tallies.withLock {
-      $0.requests += 1
-      $0.bytes += UInt64(bytes.count)
-      $0.units += UInt64(units.count)
-    }
-    guard bytes.count == Int(range.upperBound - range.lowerBound) else {
-      throw .damaged(object: key, detail: "ends early: \(bytes.count) bytes from byte \(range.lowerBound)")
-    }
-    guard let codec = ZstdCodec() else { throw .disk(Errno(ENOMEM)) }
-    for unit in units {
-      let start = Int(unit.offset - first.offset)
-      let plain = try BodyDecoder.decode(unit, stored: bytes[start..<start + Int(unit.length)], object: key, codec: codec)
-      do throws(Errno) {
-        try plain.withUnsafeBufferPointer { (p) throws(Errno) in
-          guard let base = p.baseAddress else { return }
-          try file.store(unit.r, count: unit.blocks, base)
-        }
-      } catch { throw .disk(error) }
-    }
-  }
-
-  /// A GET, tried again a few times where the store says that trying may help.
-  private func read(_ key: String, _ range: Range<UInt64>) throws(StoreError) -> [UInt8] {
-    for _ in 0..<3 {
-      do throws(StoreError) { return try store.get(key, range: range) } catch {
-        guard case .unknown = error else { throw error }
-      }
-    }
-    return try store.get(key, range: range)
+    var end = low
+    while end < units.count, units[end].r < range.upperBound { end += 1 }
+    return Array(low..<end)
   }
 }

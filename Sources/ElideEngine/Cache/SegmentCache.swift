@@ -1,167 +1,200 @@
+import CElide
 import ElideIO
 import Synchronization
 
 /// The host's block cache: one directory shared by all processes of the host and all volumes, so that a hundred forks of an
-/// image keep one copy. Everything in it can be fetched again; damaged or foreign files are thrown away and counted.
-/// Thread-safe. Files are never punched nor reused: giving space back is `remove`.
+/// image keep one copy. Thread-safe.
+///
+/// Everything under it can be fetched again: damaged or foreign files are thrown away and counted, and a crash loses
+/// nothing. What the store does not have yet lies in `wal/` and never here (but for its `.map`). Files are never punched
+/// nor reused: giving space back is `remove` (see `SegmentCache+Eviction`).
 package final class SegmentCache: Sendable {
   package let root: String
   let files: any Files
-  private let tallies = Mutex(Counters())
+  /// Sets this process's temporary names apart from all others'.
+  private let token: String
+  let state: Mutex<State>
+
+  struct State {
+    var counters = Counters()
+    var temporaries: UInt64 = 0
+    var budget: UInt64
+    /// Bytes this process stored since it last counted the directory, and what it found then.
+    var storedSince: UInt64 = 0
+    var counted: UInt64?
+    /// Where eviction's hand stands.
+    var hand: (volume: ULID, segment: UInt64) = (ULID(high: 0, low: 0), 0)
+  }
 
   package struct Counters: Equatable, Sendable {
     package var filesMade: UInt64 = 0
     package var filesDiscarded: UInt64 = 0
     package var filesEvicted: UInt64 = 0
     package var bytesEvicted: UInt64 = 0
+    package init() {}
   }
-  package var counters: Counters { tallies.withLock { $0 } }
+  package var counters: Counters { state.withLock { $0.counters } }
 
-  package init(root: String, files: any Files) {
+  /// - Parameter budget: bytes on disk that `trimIfDue` holds the directory to.
+  package init(root: String, files: any Files, budget: UInt64 = 32 << 30, random: any Randomness = HostRandom()) {
     self.root = root
     self.files = files
+    var bits: UInt64 = 0
+    withUnsafeMutableBytes(of: &bits) { random.fill($0) }
+    token = String(bits, radix: 16)
+    state = Mutex(State(budget: budget))
   }
 
   package func directory(_ volume: ULID) -> String { "\(root)/\(volume)" }
+  func path(_ entry: SegmentEntry) -> String { CacheFormat.path(directory(entry.volume), entry.number) }
 
-  /// The segment's file in the cache: the one that is there, or a new empty one.
-  package func open(_ entry: SegmentEntry) throws(Errno) -> CachedSegment {
-    let directory = directory(entry.volume)
-    let path = CacheFormat.path(directory, entry.number)
-    if let segment = openMapped(entry, data: path) { return segment }
-    if let segment = openCacheFile(entry, path) { return segment }
-    try files.makeDirectory(directory)
-    if files.exists(path) {
-      // Neither of the two: damaged, or of another make.
-      try? files.remove(path)
-      tallies.withLock { $0.filesDiscarded += 1 }
+  /// A name beside `path` that nobody else uses.
+  func temporary(_ path: String) -> String {
+    let n = state.withLock { s in
+      s.temporaries += 1
+      return s.temporaries
     }
-    try make(entry, path)
-    guard let segment = openCacheFile(entry, path) else { throw Errno.io }
-    return segment
+    return "\(path).new-\(token)-\(n)"
+  }
+
+  /// The segment's file in the cache: the one that is there, or a new empty one. An entry that is not uploaded has none
+  /// here, and none is made: `notFound`.
+  package func open(_ entry: SegmentEntry) throws(Errno) -> CachedSegment {
+    precondition(entry.blocks > 0 && entry.blocks <= CacheFormat.maxBlocks, "a segment of \(entry.blocks) blocks has no file")
+    let path = path(entry)
+    // Each turn makes progress, unless another process undoes it between: bounded all the same.
+    for _ in 0..<8 {
+      switch try readable(entry, path) {
+      case .whole(let segment): return segment
+      case .gone: remove([path])
+      case .damaged:
+        remove([path])
+        state.withLock { $0.counters.filesDiscarded += 1 }
+      case .absent: break
+      }
+      guard entry.uploaded else { throw Errno.notFound }
+      try make(entry, path)
+    }
+    throw Errno.io
+  }
+
+  enum Found {
+    case whole(CachedSegment), damaged, gone, absent
+  }
+
+  /// `existing`, where a file that the disk cannot read is damaged like any other.
+  private func readable(_ entry: SegmentEntry, _ path: String) throws(Errno) -> Found {
+    do throws(Errno) { return try existing(entry, path) } catch {
+      if error == .io { return .damaged }
+      throw error
+    }
+  }
+
+  /// Opens the file in place, whichever kind it is. Throws only what says nothing about the file (descriptors, memory,
+  /// space): such a file must not be thrown away.
+  private func existing(_ entry: SegmentEntry, _ path: String) throws(Errno) -> Found {
+    let file: FileID
+    do throws(Errno) { file = try files.open(path, .readWrite) } catch {
+      if error == .notFound { return .absent }
+      throw error
+    }
+    var kept = false
+    defer { if !kept { files.close(file) } }
+    var magic: UInt64 = 0
+    let n = try withUnsafeMutableBytes(of: &magic) { (b) throws(Errno) in try files.read(file, into: b, at: 0) }
+    let found: Found
+    switch UInt64(littleEndian: magic) {
+    case CacheFormat.fileMagic where n == 8: found = try mapCacheFile(entry, file)
+    case WALFormat.fileMagic where n == 8: found = try mapPlaced(entry, file)
+    default: return .damaged
+    }
+    guard case .whole(let segment) = found else { return found }
+    // From here on `segment` closes it.
+    kept = true
+    return segment.isGone ? .gone : found
+  }
+
+  private func mapCacheFile(_ entry: SegmentEntry, _ file: FileID) throws(Errno) -> Found {
+    let length = CacheFormat.dataOffset(blocks: entry.blocks)
+    guard try files.size(file) == UInt64(length) + UInt64(entry.blocks) * 4096 else { return .damaged }
+    let header = try files.readBytes(file, at: 0, count: CacheFormat.fixedBytes)
+    guard
+      CacheFormat.matches(
+        header, magic: CacheFormat.fileMagic, volume: entry.volume, segment: entry.number, blocks: entry.blocks)
+    else { return .damaged }
+    // A copied file may have holes: storing a word into one through the mapping would raise SIGBUS on a full disk.
+    try files.allocate(file, size: UInt64(length))
+    let map = try files.map(file, length: length, writable: true)
+    let source = SegmentSource(
+      file: file, dataOffset: UInt64(length), placement: nil, words: UnsafeRawPointer(map + CacheFormat.headerBytes),
+      blocks: entry.blocks, seed: segmentSeed(volume: entry.volume, segment: entry.number))
+    return .whole(CachedSegment(files: files, source: source, map: map, mapLength: length))
+  }
+
+  /// A write-ahead file and its map. Takes over `file` when whole, unless it stays the caller's.
+  func mapPlaced(_ entry: SegmentEntry, _ file: FileID, ownsFile: Bool = true) throws(Errno) -> Found {
+    let fileBlocks: Int
+    do { fileBlocks = try WALFile.checkHeader(files, file, volume: entry.volume, number: entry.number) } catch {
+      if case .system(_, _, _, let error) = error { throw error }
+      return .damaged
+    }
+    let mapFile: FileID
+    do throws(Errno) { mapFile = try files.open(path(entry) + ".map", .readWrite) } catch {
+      if error == .notFound { return .damaged }
+      throw error
+    }
+    defer { files.close(mapFile) }
+    let length = CacheFormat.mapLength(blocks: entry.blocks)
+    guard try files.size(mapFile) == UInt64(length) else { return .damaged }
+    let header = try files.readBytes(mapFile, at: 0, count: CacheFormat.fixedBytes)
+    let column = try files.readBytes(
+      mapFile, at: UInt64(CacheFormat.placementOffset(blocks: entry.blocks)), count: Int(entry.blocks) * 2)
+    guard
+      CacheFormat.matches(
+        header, magic: CacheFormat.mapMagic, volume: entry.volume, segment: entry.number, blocks: entry.blocks,
+        positionsCRC: column.withUnsafeBytes { crc32c($0) }), Self.areInside(column, fileBlocks)
+    else { return .damaged }
+    try files.allocate(mapFile, size: UInt64(length))
+    let map = try files.map(mapFile, length: length, writable: true)
+    let placement = UnsafeRawPointer(map + CacheFormat.placementOffset(blocks: entry.blocks))
+    let source = SegmentSource(
+      file: file, dataOffset: 0, placement: placement.assumingMemoryBound(to: UInt16.self),
+      words: UnsafeRawPointer(map + CacheFormat.headerBytes), blocks: entry.blocks,
+      seed: segmentSeed(volume: entry.volume, segment: entry.number))
+    return .whole(CachedSegment(files: files, source: source, map: map, mapLength: length, ownsFile: ownsFile))
+  }
+
+  private static func areInside(_ column: [UInt8], _ fileBlocks: Int) -> Bool {
+    column.withUnsafeBytes { b in
+      (0..<b.count / 2).allSatisfy {
+        let position = UInt16(littleEndian: b.loadUnaligned(fromByteOffset: 2 * $0, as: UInt16.self))
+        return position >= CacheFormat.firstPosition && Int(position) < fileBlocks
+      }
+    }
   }
 
   /// Makes an empty cache file under a name of its own and links it in place; a process that was faster wins.
   private func make(_ entry: SegmentEntry, _ path: String) throws(Errno) {
-    let temporary = path + ".new"
-    try? files.remove(temporary)
+    try files.makeDirectory(directory(entry.volume))
+    let temporary = temporary(path)
     let file = try files.open(temporary, .createNew)
-    do throws(Errno) {
+    defer { remove([temporary]) }
+    do {
       defer { files.close(file) }
       let data = CacheFormat.dataOffset(blocks: entry.blocks)
       // The words are allocated, so that storing one through the mapping cannot meet a full disk.
       try files.allocate(file, size: UInt64(data))
+      try files.truncate(file, size: UInt64(data) + UInt64(entry.blocks) * 4096)
       let header = CacheFormat.header(
         magic: CacheFormat.fileMagic, volume: entry.volume, segment: entry.number, blocks: entry.blocks)
       try header.withUnsafeBufferPointer { (b) throws(Errno) in try files.write(file, UnsafeRawBufferPointer(b), at: 0) }
-      try files.truncate(file, size: UInt64(data) + UInt64(entry.blocks) * 4096)
-      try files.link(temporary, to: path)
-      tallies.withLock { $0.filesMade += 1 }
-    } catch {
-      try? files.remove(temporary)
-      if error != .exists { throw error }
-      return
     }
-    try? files.remove(temporary)
+    do throws(Errno) { try files.link(temporary, to: path) } catch {
+      if error == .exists { return }
+      throw error
+    }
+    state.withLock { $0.counters.filesMade += 1 }
   }
 
-  private func openCacheFile(_ entry: SegmentEntry, _ path: String) -> CachedSegment? {
-    guard let file = try? files.open(path, .readWrite) else { return nil }
-    let length = CacheFormat.dataOffset(blocks: entry.blocks)
-    guard let header = try? files.readBytes(file, at: 0, count: 48),
-      CacheFormat.matches(
-        header, magic: CacheFormat.fileMagic, volume: entry.volume, segment: entry.number, blocks: entry.blocks),
-      let size = try? files.size(file), size == UInt64(length) + UInt64(entry.blocks) * 4096,
-      let map = try? files.map(file, length: length, writable: true)
-    else {
-      files.close(file)
-      return nil
-    }
-    let source = SegmentSource(
-      file: file, dataOffset: UInt64(length), placement: nil, words: UnsafeRawPointer(map + CacheFormat.headerBytes),
-      blocks: entry.blocks, seed: segmentSeed(volume: entry.volume, segment: entry.number))
-    return CachedSegment(files: files, source: source, map: map, mapLength: length, ownsFile: true)
-  }
-
-  /// A sealed write-ahead file with its map; `data` is where the file lies now.
-  private func openMapped(_ entry: SegmentEntry, data path: String) -> CachedSegment? {
-    let mapPath = CacheFormat.path(directory(entry.volume), entry.number) + ".map"
-    guard files.exists(mapPath), let file = try? files.open(path, .readWrite) else { return nil }
-    guard let segment = map(entry, mapPath, over: file, ownsFile: true) else {
-      files.close(file)
-      return nil
-    }
-    return segment
-  }
-
-  private func map(_ entry: SegmentEntry, _ mapPath: String, over file: FileID, ownsFile: Bool) -> CachedSegment? {
-    guard let mapFile = try? files.open(mapPath, .readWrite) else { return nil }
-    defer { files.close(mapFile) }
-    let length = CacheFormat.mapLength(blocks: entry.blocks)
-    guard let header = try? files.readBytes(mapFile, at: 0, count: 48),
-      CacheFormat.matches(
-        header, magic: CacheFormat.mapMagic, volume: entry.volume, segment: entry.number, blocks: entry.blocks),
-      let size = try? files.size(mapFile), size == UInt64(length),
-      let map = try? files.map(mapFile, length: length, writable: true)
-    else { return nil }
-    let placement = (map + CacheFormat.placementOffset(blocks: entry.blocks)).assumingMemoryBound(to: UInt16.self)
-    let source = SegmentSource(
-      file: file, dataOffset: 0, placement: UnsafePointer(placement), words: UnsafeRawPointer(map + CacheFormat.headerBytes),
-      blocks: entry.blocks, seed: segmentSeed(volume: entry.volume, segment: entry.number))
-    return CachedSegment(files: files, source: source, map: map, mapLength: length, ownsFile: ownsFile)
-  }
-
-  /// Makes the blocks of a sealed write-ahead file readable as segment blocks, while the file is still in `wal/`: writes
-  /// its map. `file` stays the caller's. Not synced: after a power cut the map is made again from the frames.
-  package func mapSealed(
-    _ entry: SegmentEntry, file: FileID, words: [UInt32], placement: [UInt16]
-  ) throws(Errno) -> CachedSegment {
-    precondition(words.count == Int(entry.blocks) && placement.count == words.count)
-    let directory = directory(entry.volume)
-    try files.makeDirectory(directory)
-    let path = CacheFormat.path(directory, entry.number) + ".map"
-    try? files.remove(path)
-    let mapFile = try files.open(path, .createNew)
-    do {
-      defer { files.close(mapFile) }
-      try files.allocate(mapFile, size: UInt64(CacheFormat.mapLength(blocks: entry.blocks)))
-      var w = ByteWriter(capacity: CacheFormat.mapLength(blocks: entry.blocks))
-      w.raw(
-        CacheFormat.header(magic: CacheFormat.mapMagic, volume: entry.volume, segment: entry.number, blocks: entry.blocks))
-      for word in words { w.u32(word) }
-      w.padding(to: 4096)
-      for position in placement { w.u16(position) }
-      w.padding(to: 4096)
-      let bytes = w.bytes
-      try bytes.withUnsafeBufferPointer { (b) throws(Errno) in try files.write(mapFile, UnsafeRawBufferPointer(b), at: 0) }
-    }
-    guard let segment = map(entry, path, over: file, ownsFile: false) else { throw Errno.io }
-    return segment
-  }
-
-  /// Moves an uploaded segment's write-ahead file into the cache, where it may be evicted.
-  package func adopt(_ entry: SegmentEntry, walPath: String) throws(Errno) {
-    let directory = directory(entry.volume)
-    try files.makeDirectory(directory)
-    try files.rename(walPath, to: CacheFormat.path(directory, entry.number))
-  }
-
-  /// Removes a segment's files; whoever has them open keeps reading. Returns the bytes given back.
-  @discardableResult
-  package func evict(volume: ULID, segment: UInt64) -> UInt64 {
-    let path = CacheFormat.path(directory(volume), segment)
-    var freed: UInt64 = 0
-    for p in [path, path + ".map"] {
-      if let file = try? files.open(p, .read) {
-        freed += (try? files.size(file)) ?? 0
-        files.close(file)
-        try? files.remove(p)
-      }
-    }
-    tallies.withLock {
-      $0.filesEvicted += 1
-      $0.bytesEvicted += freed
-    }
-    return freed
-  }
+  func remove(_ paths: [String]) { for path in paths { try? files.remove(path) } }
 }

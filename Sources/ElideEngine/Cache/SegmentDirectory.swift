@@ -23,10 +23,12 @@ package struct SegmentEntry: Equatable, Sendable {
   package var encoding: Digest?
   package var locator: EncodingLocator
   package var uploaded: Bool
+  /// Bytes of the body object, to check the encoding against; 0 while unknown.
+  package var bodyLength: UInt64
 
   package init(
     number: UInt64, volume: ULID, blocks: UInt32, hash: Digest? = nil, encoding: Digest? = nil,
-    locator: EncodingLocator = .none, uploaded: Bool = false
+    locator: EncodingLocator = .none, uploaded: Bool = false, bodyLength: UInt64 = 0
   ) {
     self.number = number
     self.volume = volume
@@ -35,6 +37,7 @@ package struct SegmentEntry: Equatable, Sendable {
     self.encoding = encoding
     self.locator = locator
     self.uploaded = uploaded
+    self.bodyLength = bodyLength
   }
 
   /// `volumes/<vol>/segments/<n:16>-<hash>`; nil until encoded.

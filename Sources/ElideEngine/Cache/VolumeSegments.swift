@@ -7,10 +7,12 @@ import Synchronization
 package final class VolumeSegments: SegmentSources, Sendable {
   private struct State {
     var attached: [UInt64: CachedSegment] = [:]
-    var retired: [(epoch: UInt64, segment: CachedSegment)] = []
-    var epoch: UInt64 = 0
+    /// Detached, with how often the I/O thread had quiesced then.
+    var retired: [(rounds: UInt64, segment: CachedSegment)] = []
   }
   private let state = Mutex(State())
+  /// How often the I/O thread held no source at all.
+  private let rounds = Atomic<UInt64>(0)
   package let directory: SegmentDirectory
   package let cache: SegmentCache
 
@@ -20,40 +22,96 @@ package final class VolumeSegments: SegmentSources, Sendable {
   }
 
   package func source(for segment: UInt64) -> SegmentSource? {
-    state.withLock { $0.attached[segment]?.source }
-  }
-
-  package func quiesce() {
     state.withLock { s in
-      s.epoch += 1
-      if !s.retired.isEmpty { s.retired.removeAll { $0.epoch < s.epoch - 1 } }
+      guard let found = s.attached[segment] else { return nil }
+      found.touch()
+      return found.source
     }
   }
+
+  package func quiesce() { rounds.wrappingAdd(1, ordering: .acquiringAndReleasing) }
 
   package func attached(_ segment: UInt64) -> CachedSegment? { state.withLock { $0.attached[segment] } }
 
-  /// The segment's open file, opened or made if need be.
+  /// The segment's open file; opened, or made in the cache, if need be. `notFound` for a segment that is not in the table, has
+  /// no blocks, or is neither attached nor uploaded.
   package func attach(_ segment: UInt64) throws(Errno) -> CachedSegment {
-    if let found = attached(segment) { return found }
-    guard let entry = directory[segment] else { throw Errno.notFound }
+    if let found = attached(segment), !found.isGone { return found }
+    guard let entry = directory[segment], entry.blocks > 0 else { throw Errno.notFound }
     let opened = try cache.open(entry)
-    return state.withLock { s in
-      if let found = s.attached[segment] { return found }
-      s.attached[segment] = opened
-      return opened
-    }
+    return replace(segment, with: opened) { $0.isGone }
   }
 
   /// Puts `segment` in, or in place of what was there.
-  package func attach(_ number: UInt64, _ segment: CachedSegment) {
-    state.withLock { s in
-      if let old = s.attached.updateValue(segment, forKey: number) { s.retired.append((s.epoch, old)) }
+  package func attach(_ number: UInt64, _ segment: CachedSegment) { _ = replace(number, with: segment) { _ in true } }
+
+  /// Enters `segment` unless one is there that need not give way; returns the one that is in.
+  private func replace(
+    _ number: UInt64, with segment: CachedSegment, if givesWay: (CachedSegment) -> Bool
+  ) -> CachedSegment {
+    let (result, closing) = state.withLock { s -> (CachedSegment, [CachedSegment]) in
+      if let old = s.attached[number] {
+        if !givesWay(old) { return (old, []) }
+        retire(old, &s)
+      }
+      s.attached[number] = segment
+      return (segment, ripe(&s))
     }
+    // Unmapped and closed here, outside the lock that the I/O thread takes.
+    _ = consume closing
+    return result
   }
 
   package func detach(_ number: UInt64) {
-    state.withLock { s in
-      if let old = s.attached.removeValue(forKey: number) { s.retired.append((s.epoch, old)) }
+    let closing = state.withLock { s -> [CachedSegment] in
+      if let old = s.attached.removeValue(forKey: number) { retire(old, &s) }
+      return ripe(&s)
     }
+    _ = consume closing
+  }
+
+  /// Detaches what was evicted, by this or another process, and closes what the I/O thread has let go of: until then an evicted
+  /// file's bytes stay on disk. The keeper calls it now and then.
+  package func sweep() {
+    let closing = state.withLock { s -> [CachedSegment] in
+      for (number, segment) in s.attached where segment.isGone {
+        retire(segment, &s)
+        s.attached[number] = nil
+      }
+      return ripe(&s)
+    }
+    _ = consume closing
+  }
+
+  private func retire(_ segment: CachedSegment, _ s: inout State) {
+    s.retired.append((rounds.load(ordering: .acquiring), segment))
+  }
+
+  /// Those that no thread can hold a source of: the I/O thread has quiesced since they were taken out.
+  private func ripe(_ s: inout State) -> [CachedSegment] {
+    if s.retired.isEmpty { return [] }
+    let now = rounds.load(ordering: .acquiring)
+    let done = s.retired.filter { $0.rounds < now }.map(\.segment)
+    s.retired.removeAll { $0.rounds < now }
+    return done
+  }
+
+  /// Moves an uploaded segment's write-ahead file into the cache, and goes on reading it there.
+  package func adopt(_ number: UInt64, walPath: String) throws(Errno) {
+    guard let entry = directory[number] else { throw Errno.notFound }
+    try cache.adopt(entry, walPath: walPath)
+    attach(number, try cache.open(entry))
+  }
+
+  /// Keeps a block that a seal found to be a duplicate of block `handle`, when that one is not local: what the guest has
+  /// just written must not become remote. Best effort: without room, the block will be fetched when it is read. True when
+  /// it is local afterwards.
+  @discardableResult
+  package func keep(segment: UInt64, r: UInt32, _ block: UnsafeRawPointer) -> Bool {
+    guard let file = try? attach(segment), r < file.source.blocks else { return false }
+    if file.isPresent(r) { return true }
+    guard let written = try? file.store(r, count: 1, block) else { return false }
+    cache.noteStored(UInt64(written) * 4096)
+    return true
   }
 }

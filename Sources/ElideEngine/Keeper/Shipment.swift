@@ -28,26 +28,16 @@ enum SegmentEncoderJob {
     entry: SegmentEntry, content: Digest, file: CachedSegment, cache: SegmentCache, level: Int32
   ) throws(SegmentError) -> EncodedSegmentBody {
     guard let zstd = ZstdCodec() else { throw .disk(Errno(ENOMEM)) }
-    let count = Int(entry.blocks)
-    let plain = UnsafeMutableRawBufferPointer.allocate(byteCount: count * 4096, alignment: 4096)
-    defer { plain.deallocate() }
-    guard let base = plain.baseAddress else { throw .unknownSegment(entry.number) }
-    for r in 0..<count {
-      guard file.read(UInt32(r), into: base + r * 4096) else {
-        throw .damaged(object: "segment \(entry.number) of volume \(entry.volume)", detail: "block \(r) of its local file is not what was sealed")
-      }
-    }
-    let hashes = BlockSums.read(for: entry, in: cache) ?? (0..<count).map {
-      Digest.sha256(UnsafeRawBufferPointer(start: base + $0 * 4096, count: 4096))
-    }
-    let body = BodyEncoder.encode(count: entry.blocks, hashes: hashes, level: level, codec: zstd) {
-      UnsafeRawPointer(base + Int($0) * 4096)
-    }
+    let (body, hashes) = try BodyEncoder.encode(file, number: entry.number, level: level, codec: zstd)
     let blob = body.encoding.encode(zstd)
     let encoding = Digest.sha256(blob)
     let event = EncodedSegment(
       segment: entry.number, hash: SegmentEncoding.segmentHash(content: content, encoding: encoding), encoding: encoding,
       length: body.length, units: UInt64(body.encoding.units.count))
+    // Their hash says which sealing they belong to. Losing them loses dedup hits.
+    var named = entry
+    named.hash = event.hash
+    try? BlockSums.write(hashes, for: named, in: cache)
     return EncodedSegmentBody(event: event, blob: blob, parts: body.parts)
   }
 }

@@ -99,9 +99,8 @@ extension VolumeKeeper {
 
   /// A duplicate's older block that is not on this host: keep what was written, so that it does not become remote.
   private func keepLocal(_ target: BlockHandle, _ bytes: UnsafeRawPointer) {
-    guard let file = try? segments.attach(target.segment), !file.isPresent(target.r) else { return }
     // A full disk costs locality only: the block can be fetched.
-    try? file.store(target.r, count: 1, bytes)
+    segments.keep(segment: target.segment, r: target.r, bytes)
   }
 
   private func becomeSegment(_ wal: KeptWal, _ sealed: SealedWAL) throws(KeeperHalt) {
@@ -116,7 +115,6 @@ extension VolumeKeeper {
       throw KeeperHalt(.failed, "the map of segment \(wal.number): \(error)")
     }
     segments.attach(wal.number, mapped)
-    try? BlockSums.write(sealed.hashes, for: entry, in: context.cache)
     dedup.insert(segment: wal.number, hashes: sealed.hashes)
     addShipment(wal.number, blocks: UInt64(sealed.blocks))
     tell(.segmentFolded(number: wal.number, source: mapped.source))

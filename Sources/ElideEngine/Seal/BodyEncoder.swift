@@ -6,9 +6,15 @@ package struct EncodedBody: Sendable {
   package var parts: [[UInt8]]
   package var encoding: SegmentEncoding
   package var length: UInt64
+  package init(parts: [[UInt8]], encoding: SegmentEncoding, length: UInt64) {
+    self.parts = parts
+    self.encoding = encoding
+    self.length = length
+  }
 }
 
-/// Makes bodies. Memory is bounded by one segment: its parts are at most its plain size and the hashes.
+/// Makes bodies: units of neighbouring blocks, compressed where that pays, then the blocks' hashes. Memory is bounded by
+/// one segment: its parts are at most its plain size and the hashes. Format: docs/formats/body.md.
 package enum BodyEncoder {
   /// Blocks per unit: 64 KiB. Larger units compress a little better, and make every small read fetch more.
   package static let unitBlocks: UInt32 = 16
@@ -21,37 +27,88 @@ package enum BodyEncoder {
   package static func encode(
     count: UInt32, hashes: [Digest], level: Int32 = 1, codec: ZstdCodec, block: (UInt32) -> UnsafeRawPointer
   ) -> EncodedBody {
-    var parts: [[UInt8]] = []
-    var units: [SegmentEncoding.Unit] = []
-    var offset: UInt64 = 0
-    var plain = [UInt8](repeating: 0, count: Int(unitBlocks) * 4096)
-    var frame = [UInt8](repeating: 0, count: ZstdCodec.bound(plain.count))
-    var r: UInt32 = 0
-    while r < count {
-      let blocks = min(unitBlocks, count - r)
-      let size = Int(blocks) * 4096
-      plain.withUnsafeMutableBytes { p in
-        for i in 0..<blocks { (p.baseAddress! + Int(i) * 4096).copyMemory(from: block(r + i), byteCount: 4096) }
+    precondition(hashes.count == Int(count), "\(count) blocks with \(hashes.count) hashes")
+    var builder = BodyBuilder(codec: codec, level: level)
+    for r in stride(from: 0, to: count, by: Int(unitBlocks)) {
+      builder.add(min(unitBlocks, count - r)) { (unit) throws(Never) in
+        for i in 0..<unit.count / 4096 { (unit.baseAddress! + i * 4096).copyMemory(from: block(r + UInt32(i)), byteCount: 4096) }
       }
-      let n = plain.withUnsafeBytes { p in
-        frame.withUnsafeMutableBytes { f in codec.compress(UnsafeRawBufferPointer(rebasing: p[..<size]), into: f, level: level) }
-      }
-      // A unit that hardly shrinks is not worth decompressing at every read.
-      let compressed = n.map { $0 < size - size / 16 } ?? false
-      let stored = compressed ? Array(frame[..<(n ?? 0)]) : Array(plain[..<size])
-      units.append(
-        SegmentEncoding.Unit(
-          r: r, blocks: blocks, offset: offset, length: UInt32(stored.count), codec: compressed ? .zstd : .raw,
-          digest: Digest.sha256(stored)))
-      offset += UInt64(stored.count)
-      parts.append(stored)
-      r += blocks
     }
-    var table: [UInt8] = []
-    table.reserveCapacity(hashes.count * 32)
-    for hash in hashes { table.append(contentsOf: hash.bytes) }
-    let encoding = SegmentEncoding(units: units, hashesOffset: offset, hashesDigest: Digest.sha256(table))
-    parts.append(table)
-    return EncodedBody(parts: parts, encoding: encoding, length: offset + UInt64(table.count))
+    return builder.finish(hashes)
+  }
+
+  /// Encodes a segment from its local file, such as the write-ahead file it was sealed from. Every block is checked by its
+  /// word; one that is absent or damaged ends it with an error that names it, and nothing leaves.
+  ///
+  /// - Parameter hashes: as the seal had them; nil after a restart: then they are made anew.
+  /// - Returns: the body, and the hashes.
+  package static func encode(
+    _ segment: CachedSegment, number: UInt64, hashes: [Digest]? = nil, level: Int32 = 1, codec: ZstdCodec
+  ) throws(SegmentError) -> (body: EncodedBody, hashes: [Digest]) {
+    let count = segment.source.blocks
+    precondition(hashes == nil || hashes?.count == Int(count), "\(count) blocks with \(hashes?.count ?? 0) hashes")
+    var builder = BodyBuilder(codec: codec, level: level)
+    var made: [Digest] = []
+    for r in stride(from: 0, to: count, by: Int(unitBlocks)) {
+      let blocks = min(unitBlocks, count - r)
+      try builder.add(blocks) { (unit) throws(SegmentError) in
+        guard let base = unit.baseAddress else { return }
+        let right = segment.read(r, count: blocks, into: base)
+        guard right == blocks else {
+          throw .damaged(
+            object: "segment \(number)", detail: "block \(r + right) is not in its local file, or not what was sealed")
+        }
+        if hashes == nil {
+          for i in 0..<Int(blocks) { made.append(Digest.sha256(UnsafeRawBufferPointer(start: base + i * 4096, count: 4096))) }
+        }
+      }
+    }
+    let all = hashes ?? made
+    return (builder.finish(all), all)
+  }
+}
+
+/// A body as it grows, unit by unit.
+private struct BodyBuilder {
+  let codec: ZstdCodec
+  let level: Int32
+  private var parts: [[UInt8]] = []
+  private var units: [SegmentEncoding.Unit] = []
+  private var offset: UInt64 = 0
+  private var next: UInt32 = 0
+  private var plain = [UInt8](repeating: 0, count: Int(BodyEncoder.unitBlocks) * 4096)
+  private var frame = [UInt8](repeating: 0, count: ZstdCodec.bound(Int(BodyEncoder.unitBlocks) * 4096))
+
+  init(codec: ZstdCodec, level: Int32) {
+    self.codec = codec
+    self.level = level
+  }
+
+  /// Adds the next unit; `fill` gets its plain bytes to write.
+  mutating func add<E: Error>(_ blocks: UInt32, _ fill: (UnsafeMutableRawBufferPointer) throws(E) -> Void) throws(E) {
+    let size = Int(blocks) * 4096
+    try plain.withUnsafeMutableBufferPointer { (p) throws(E) in
+      try fill(UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(p)[..<size]))
+    }
+    let n = plain.withUnsafeBytes { p in
+      frame.withUnsafeMutableBytes { f in codec.compress(UnsafeRawBufferPointer(rebasing: p[..<size]), into: f, level: level) }
+    }
+    // A unit that hardly shrinks is not worth decompressing at every read.
+    let compressed = n.map { $0 < size - size / 16 } ?? false
+    let stored = compressed ? Array(frame[..<(n ?? 0)]) : Array(plain[..<size])
+    units.append(
+      SegmentEncoding.Unit(
+        r: next, blocks: blocks, offset: offset, length: UInt32(stored.count), codec: compressed ? .zstd : .raw,
+        digest: Digest.sha256(stored)))
+    offset += UInt64(stored.count)
+    next += blocks
+    parts.append(stored)
+  }
+
+  consuming func finish(_ hashes: [Digest]) -> EncodedBody {
+    var table = ByteWriter(capacity: hashes.count * 32)
+    for hash in hashes { table.digest(hash) }
+    let encoding = SegmentEncoding(units: units, hashesOffset: offset, hashesDigest: Digest.sha256(table.bytes))
+    return EncodedBody(parts: parts + [table.bytes], encoding: encoding, length: offset + UInt64(hashes.count * 32))
   }
 }

@@ -2,90 +2,151 @@ import ElideIO
 import ElideProjections
 
 /// SHA-256 of plain blocks → where such a block lies. Only what will stay is offered: sealed segments of the volume and of
-/// its ancestors. All 32 bytes are compared, so a hit is the same block, also across a trust boundary.
+/// its ancestors. All 32 bytes are kept and compared, so a hit is the same block, also across a trust boundary, and no
+/// file has to be read to be sure of it.
 ///
-/// Owned by the keeper's thread. Rebuilt from the `.sums` files beside the cache; what is missing means fewer hits, never a
-/// wrong one. Bounded: the oldest segments are forgotten first.
+/// Owned by the keeper's thread. Loses nothing when dropped but hits: what is missing makes content larger, never wrong.
+/// Bounded by bytes: a ring of entries in the order of insertion, of which the oldest segments are forgotten first, and
+/// an open-addressing table of positions in the ring. Of equal blocks the newest is offered, which lives longest here.
 package struct DedupIndex {
-  private var places: [Digest: BlockHandle] = [:]
-  private var order: [(segment: UInt64, hashes: [Digest])] = []
-  private var oldest = 0
-  package let limit: Int
-
-  /// - Parameter limit: blocks remembered; each takes about 60 bytes.
-  package init(limit: Int = 1 << 19) { self.limit = limit }
-
-  package var count: Int { places.count }
-
-  package subscript(_ hash: Digest) -> BlockHandle? { places[hash] }
-
-  /// Remembers all blocks of a sealed segment, in r order. The first place of a block stays its place.
-  package mutating func insert(segment: UInt64, hashes: [Digest]) {
-    if hashes.count > limit { return }
-    while places.count + hashes.count > limit, oldest < order.count { forgetOldest() }
-    for (r, hash) in hashes.enumerated() where places[hash] == nil {
-      places[hash] = BlockHandle(segment: segment, r: UInt32(r))
-    }
-    order.append((segment, hashes))
+  private struct Extent {
+    var segment: UInt64
+    /// Ring position of its first entry, counted from the beginning of time.
+    var first: UInt64
+    var count: Int
+    var offered = true
   }
 
-  /// Offers nothing of these segments any more.
+  /// Entry i of all time is at i % capacity.
+  private var hashes: [Digest] = []
+  private var handles: [BlockHandle] = []
+  /// Live entries are [oldest, next).
+  private var oldest: UInt64 = 0
+  private var next: UInt64 = 0
+  private var extents: [Extent] = []
+  private var firstExtent = 0
+  /// Position in the ring plus one; 0 is free. Linear probing, at most two thirds full.
+  private var table: [UInt32] = []
+  private var used = 0
+  package let limit: Int
+
+  /// Memory of an entry: 32 + 8 in the ring, and 4 in a table that is between a third and two thirds full.
+  package static let bytesPerBlock = 52
+
+  /// - Parameter limit: blocks remembered at most.
+  package init(limit: Int = 1 << 19) {
+    precondition(limit > 0 && limit < 1 << 30)
+    self.limit = limit
+  }
+
+  package init(budget bytes: Int) { self.init(limit: max(1, min(bytes / Self.bytesPerBlock, 1 << 30 - 1))) }
+
+  /// Different blocks on offer.
+  package var count: Int { used }
+
+  package subscript(_ hash: Digest) -> BlockHandle? {
+    if used == 0 { return nil }
+    let entry = table[slot(of: hash)]
+    return entry == 0 ? nil : handles[Int(entry) - 1]
+  }
+
+  /// Offers all blocks of a sealed segment, in r order. A segment that exceeds the budget alone is passed over.
+  package mutating func insert(segment: UInt64, hashes new: [Digest]) {
+    if new.isEmpty || new.count > limit { return }
+    while Int(next - oldest) + new.count > limit { forgetOldest() }
+    grow(to: Int(next - oldest) + new.count)
+    extents.append(Extent(segment: segment, first: next, count: new.count))
+    for (r, hash) in new.enumerated() {
+      let place = Int(next % UInt64(hashes.count))
+      hashes[place] = hash
+      handles[place] = BlockHandle(segment: segment, r: UInt32(r))
+      let slot = slot(of: hash)
+      if table[slot] == 0 { used += 1 }
+      table[slot] = UInt32(place + 1)
+      next += 1
+    }
+  }
+
+  /// Offers nothing of these segments any more: they are retired or planned.
   package mutating func remove(segments: Set<UInt64>) {
-    for i in oldest..<order.count where segments.contains(order[i].segment) {
-      forget(i)
-      order[i].hashes = []
+    for i in firstExtent..<extents.count where extents[i].offered && segments.contains(extents[i].segment) {
+      withdraw(extents[i])
+      extents[i].offered = false
     }
   }
 
   private mutating func forgetOldest() {
-    forget(oldest)
-    order[oldest].hashes = []
-    oldest += 1
-    if oldest > 1024 {
-      order.removeFirst(oldest)
-      oldest = 0
+    let extent = extents[firstExtent]
+    if extent.offered { withdraw(extent) }
+    oldest = extent.first + UInt64(extent.count)
+    firstExtent += 1
+    if firstExtent > 1024 {
+      extents.removeFirst(firstExtent)
+      firstExtent = 0
     }
   }
 
-  private mutating func forget(_ i: Int) {
-    for hash in order[i].hashes where places[hash]?.segment == order[i].segment { places[hash] = nil }
-  }
-}
-
-/// The `.sums` file of a segment: its blocks' hashes, kept on the host that sealed it.
-package enum BlockSums {
-  package static func path(_ cache: SegmentCache, _ entry: SegmentEntry) -> String {
-    CacheFormat.path(cache.directory(entry.volume), entry.number) + ".sums"
+  private mutating func withdraw(_ extent: Extent) {
+    for entry in extent.first..<extent.first + UInt64(extent.count) {
+      let place = Int(entry % UInt64(hashes.count))
+      let slot = slot(of: hashes[place])
+      // Otherwise a newer segment has the same block.
+      if table[slot] == UInt32(place + 1) { free(slot) }
+    }
   }
 
-  /// Not synced: losing it loses dedup hits only.
-  package static func write(_ hashes: [Digest], for entry: SegmentEntry, in cache: SegmentCache) throws(Errno) {
-    var w = ByteWriter(capacity: hashes.count * 32 + 4)
-    for hash in hashes { w.digest(hash) }
-    w.u32(w.bytes.withUnsafeBytes { crc32c($0) })
-    try cache.files.makeDirectory(cache.directory(entry.volume))
-    let path = path(cache, entry)
-    let file = try cache.files.open(path + ".new", .create)
-    do {
-      defer { cache.files.close(file) }
-      let bytes = w.bytes
-      try cache.files.truncate(file, size: UInt64(bytes.count))
-      try bytes.withUnsafeBufferPointer { (b) throws(Errno) in
-        try cache.files.write(file, UnsafeRawBufferPointer(b), at: 0)
+  /// Empties a slot and moves up what probed past it.
+  private mutating func free(_ emptied: Int) {
+    let mask = table.count - 1
+    var hole = emptied
+    var i = hole
+    used -= 1
+    while true {
+      table[hole] = 0
+      while true {
+        i = (i + 1) & mask
+        if table[i] == 0 { return }
+        let home = home(of: hashes[Int(table[i]) - 1])
+        // Stays if its home lies cyclically in (hole, i].
+        if hole <= i ? (home <= hole || home > i) : (home <= hole && home > i) { break }
       }
+      table[hole] = table[i]
+      hole = i
     }
-    try cache.files.rename(path + ".new", to: path)
   }
 
-  /// nil when absent or damaged.
-  package static func read(for entry: SegmentEntry, in cache: SegmentCache) -> [Digest]? {
-    let count = Int(entry.blocks)
-    guard let bytes = try? cache.files.readFile(path(cache, entry), limit: count * 32 + 4), bytes.count == count * 32 + 4
-    else { return nil }
-    return bytes.withUnsafeBytes { b -> [Digest]? in
-      let sum = crc32c(UnsafeRawBufferPointer(rebasing: b[..<(count * 32)]))
-      guard b.loadUnaligned(fromByteOffset: count * 32, as: UInt32.self).littleEndian == sum else { return nil }
-      return (0..<count).map { Digest(bytes: UnsafeRawBufferPointer(rebasing: b[$0 * 32..<$0 * 32 + 32])) }
+  private func home(of hash: Digest) -> Int { Int(truncatingIfNeeded: hash.words.3) & (table.count - 1) }
+
+  /// The slot that holds this hash, or the free one where it would go.
+  private func slot(of hash: Digest) -> Int {
+    var i = home(of: hash)
+    while table[i] != 0, hashes[Int(table[i]) - 1] != hash { i = (i + 1) & (table.count - 1) }
+    return i
+  }
+
+  /// Makes room for so many live entries: doubles ring and table up to what the limit needs.
+  private mutating func grow(to entries: Int) {
+    if entries <= hashes.count { return }
+    let capacity = min(limit, max(1 << 12, entries, 2 * hashes.count))
+    var newHashes = [Digest](repeating: Digest(words: (0, 0, 0, 0)), count: capacity)
+    var newHandles = [BlockHandle](repeating: .unwritten, count: capacity)
+    for entry in oldest..<next {
+      let (old, new) = (Int(entry % UInt64(hashes.count)), Int(entry % UInt64(capacity)))
+      newHashes[new] = hashes[old]
+      newHandles[new] = handles[old]
+    }
+    (hashes, handles) = (newHashes, newHandles)
+    var slots = 1 << 12
+    while slots * 2 < capacity * 3 { slots *= 2 }
+    table = [UInt32](repeating: 0, count: slots)
+    used = 0
+    for i in firstExtent..<extents.count where extents[i].offered {
+      for entry in extents[i].first..<extents[i].first + UInt64(extents[i].count) {
+        let place = Int(entry % UInt64(capacity))
+        let slot = slot(of: hashes[place])
+        if table[slot] == 0 { used += 1 }
+        table[slot] = UInt32(place + 1)
+      }
     }
   }
 }

@@ -3,18 +3,21 @@ import ElideIO
 import ElideProjections
 
 /// A write-ahead file turned into a segment: what `segment_sealed` will say, and what reading and encoding it needs.
-package struct SealedWAL: Sendable {
+package struct SealedWAL: Equatable, Sendable {
   package var number: UInt64
   package var content: SegmentContent
+  /// SHA-256 of each block that got an r, in r order.
   package var hashes: [Digest]
-  /// r → position of the block in the write-ahead file, and its word.
-  package var placement: [UInt16]
-  package var words: [UInt32]
+  package var places: SealedPlaces
+  package var placement: [UInt16] { places.placement }
+  package var words: [UInt32] { places.words }
   package var blocks: UInt32 { UInt32(hashes.count) }
 }
 
 /// Seals write-ahead files. Waits for the disk only, never for the network. What comes out is a function of the file's
 /// frames and of the duplicates on offer, so sealing again after a crash says the same.
+///
+/// Memory: the file's blocks (32 MiB by default), read in one go.
 package struct Sealer {
   private let files: any Files
   private let volume: ULID
@@ -24,28 +27,21 @@ package struct Sealer {
     self.volume = volume
   }
 
-  /// Reads the closed and synced file of `scan` and seals it. Every block is checked against its record's CRC before it is
-  /// hashed; a mismatch is `WALError.corrupt` and nothing is sealed.
+  /// Reads the closed and synced file of `scan` and seals it. Every block that is still visible is checked against its
+  /// record's CRC before it is hashed; a mismatch is `WALError.corrupt`, naming frame and position, and nothing is sealed.
   ///
   /// - Parameters:
   ///   - dedup: where a block with this hash lies already, if that may be pointed at.
   ///   - keep: called with each duplicate of an older segment and its plain bytes, so that a block which is not local can be
-  ///     kept: data written a minute ago must not become remote.
+  ///     kept: data written a minute ago must not become remote (`VolumeSegments.keep`).
   package func seal(
     _ scan: WALScan, file: FileID, dedup: (Digest) -> BlockHandle?, keep: (BlockHandle, UnsafeRawPointer) -> Void
   ) throws(WALError) -> SealedWAL {
     let visible = VisibleBlocks(scan)
-    let length = scan.endPosition * WALFormat.block
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(length, WALFormat.block), alignment: 4096)
+    let buffer = try read(scan, file)
     defer { buffer.deallocate() }
-    try read(scan, file, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<length]))
-    guard let base = buffer.baseAddress else {
-      return SealedWAL(number: scan.wal, content: SegmentContent(runs: []), hashes: [], placement: [], words: [])
-    }
-
-    var builder = SegmentBuilder(segment: scan.wal)
-    var placement: [UInt16] = []
-    var words: [UInt32] = []
+    var builder = SegmentBuilder(segment: scan.wal, capacity: visible.blocks.count)
+    var places = SealedPlaces()
     let seed = segmentSeed(volume: volume, segment: scan.wal)
     var nextRun = 0
     for block in visible.blocks {
@@ -54,33 +50,72 @@ package struct Sealer {
         builder.addConstant(lba: run.lba, count: run.count, isTrim: run.isTrim)
         nextRun += 1
       }
-      let bytes = base + Int(block.position) * WALFormat.block
-      guard elide_crc32c(0, bytes, WALFormat.block) == block.crc else {
-        throw .corrupt(
-          volume: volume, wal: scan.wal, frame: frame(scan, block.position),
-          detail: "the block at position \(block.position) does not match its CRC")
-      }
-      let known = builder.duplicates.count
-      if builder.addBlock(lba: block.lba, bytes, dedup: dedup) {
-        placement.append(UInt16(block.position))
-        words.append(blockWord(seed: seed, r: UInt32(words.count), bytes))
-      } else if builder.duplicates.count > known, let duplicate = builder.duplicates.last {
-        keep(duplicate.target, bytes)
+      let bytes = try checked(block, scan, buffer)
+      switch builder.addBlock(lba: block.lba, bytes, dedup: dedup) {
+      case .data:
+        places.words.append(blockWord(seed: seed, r: UInt32(places.words.count), bytes))
+        places.placement.append(UInt16(block.position))
+      case .duplicate(let target): keep(target, bytes)
+      case .zero, .repeated: break
       }
     }
     for run in visible.runs[nextRun...] { builder.addConstant(lba: run.lba, count: run.count, isTrim: run.isTrim) }
-    return SealedWAL(number: scan.wal, content: builder.content, hashes: builder.hashes, placement: placement, words: words)
+    return SealedWAL(number: scan.wal, content: builder.content, hashes: builder.hashes, places: places)
   }
 
-  private func read(_ scan: WALScan, _ file: FileID, into buffer: UnsafeMutableRawBufferPointer) throws(WALError) {
+  /// Where the blocks of an already sealed file lie, and their words: what its map says, made again from the frames and
+  /// the content that the journal has. For a map that a crash lost or damage spoilt.
+  package func places(of content: SegmentContent, _ scan: WALScan, file: FileID) throws(WALError) -> SealedPlaces {
+    let visible = VisibleBlocks(scan)
+    let buffer = try read(scan, file)
+    defer { buffer.deallocate() }
+    let seed = segmentSeed(volume: volume, segment: scan.wal)
+    var places = SealedPlaces()
+    var next = 0
+    for run in content.runs {
+      guard case .data = run.kind else { continue }
+      for lba in run.lba..<run.lba + run.count {
+        while next < visible.blocks.count, visible.blocks[next].lba < lba { next += 1 }
+        guard next < visible.blocks.count, visible.blocks[next].lba == lba else {
+          throw .wrongFile(volume: volume, wal: scan.wal, detail: "block \(lba), sealed from it, is not in its frames")
+        }
+        let bytes = try checked(visible.blocks[next], scan, buffer)
+        places.words.append(blockWord(seed: seed, r: UInt32(places.words.count), bytes))
+        places.placement.append(UInt16(visible.blocks[next].position))
+      }
+    }
+    return places
+  }
+
+  /// The bytes of a block, which are what its record says.
+  private func checked(
+    _ block: VisibleBlocks.Block, _ scan: WALScan, _ buffer: UnsafeMutableRawBufferPointer
+  ) throws(WALError) -> UnsafeRawPointer {
+    let offset = Int(block.position) * WALFormat.block
+    guard let base = buffer.baseAddress, offset + WALFormat.block <= buffer.count,
+      elide_crc32c(0, base + offset, WALFormat.block) == block.crc
+    else {
+      throw .corrupt(
+        volume: volume, wal: scan.wal, frame: frame(scan, block.position),
+        detail: "block \(block.lba), at position \(block.position), does not match its CRC")
+    }
+    return UnsafeRawPointer(base + offset)
+  }
+
+  /// Everything up to the end of the last frame. The caller deallocates.
+  private func read(_ scan: WALScan, _ file: FileID) throws(WALError) -> UnsafeMutableRawBufferPointer {
+    let length = scan.endPosition * WALFormat.block
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: length, alignment: WALFormat.block)
     do throws(Errno) {
-      let n = try files.read(file, into: buffer, at: 0)
-      guard n == buffer.count else { throw Errno.io }
+      guard try files.read(file, into: buffer, at: 0) == length else { throw Errno.io }
     } catch {
+      buffer.deallocate()
       throw .system(volume: volume, wal: scan.wal, operation: "read", error: error)
     }
+    return buffer
   }
 
+  /// The frame that holds a position: frames rise in position.
   private func frame(_ scan: WALScan, _ position: UInt32) -> UInt64 {
     scan.frames.last { $0.position <= Int(position) }?.number ?? 0
   }

@@ -9,40 +9,57 @@ package struct SegmentBuilder {
   package private(set) var runs: [SegmentContent.Run] = []
   /// SHA-256 of each block that got an r, in r order.
   package private(set) var hashes: [Digest] = []
-  /// Duplicates found: which block each stands for, and the plain block's handle; for those to keep local (see `Sealer`).
-  package private(set) var duplicates: [(lba: UInt64, target: BlockHandle)] = []
   private var inSegment: [Digest: UInt32] = [:]
 
-  package init(segment: UInt64) { self.segment = segment }
+  /// - Parameter capacity: blocks expected; a hint.
+  package init(segment: UInt64, capacity: Int = 0) {
+    self.segment = segment
+    hashes.reserveCapacity(capacity)
+    inSegment.reserveCapacity(capacity)
+  }
 
   package var content: SegmentContent { SegmentContent(runs: runs) }
   package var blockCount: UInt32 { UInt32(hashes.count) }
 
+  /// Adds zeros or a discard; the run stays one however long it is.
   package mutating func addConstant(lba: UInt64, count: UInt64, isTrim: Bool) {
     append(lba, count, isTrim ? .trim : .zero)
   }
 
-  /// Adds one block; true when it got an r, false when it is zeros or a duplicate.
-  package mutating func addBlock(lba: UInt64, _ block: UnsafeRawPointer, dedup: (Digest) -> BlockHandle?) -> Bool {
+  /// What became of a block.
+  package enum Outcome: Equatable, Sendable {
+    /// It got the next r.
+    case data
+    case zero
+    /// It is a block of this segment again.
+    case repeated
+    /// It is a block of another segment: one to keep local (see `Sealer`).
+    case duplicate(BlockHandle)
+  }
+
+  /// Adds one block, at a higher LBA than all before it.
+  ///
+  /// - Parameter dedup: where a block with this hash lies in another segment, if that may be pointed at.
+  @discardableResult
+  package mutating func addBlock(lba: UInt64, _ block: UnsafeRawPointer, dedup: (Digest) -> BlockHandle?) -> Outcome {
     if elide_is_zero(block, 4096) != 0 {
       append(lba, 1, .zero)
-      return false
+      return .zero
     }
     let hash = Digest.sha256(UnsafeRawBufferPointer(start: block, count: 4096))
     if let r = inSegment[hash] {
       append(lba, 1, .duplicate(BlockHandle(segment: segment, r: r)))
-      return false
+      return .repeated
     }
     if let target = dedup(hash) {
       append(lba, 1, .duplicate(target))
-      duplicates.append((lba, target))
-      return false
+      return .duplicate(target)
     }
     let r = UInt32(hashes.count)
     hashes.append(hash)
     inSegment[hash] = r
     append(lba, 1, .data(r: r))
-    return true
+    return .data
   }
 
   /// Extends the last run where the new one continues it: runs stay maximal.

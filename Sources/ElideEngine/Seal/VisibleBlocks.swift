@@ -5,7 +5,7 @@ import ElideIO
 struct VisibleBlocks {
   struct Block: Equatable {
     var lba: UInt64
-    /// Position of its bytes in the file, and where its CRC is in the scan.
+    /// Position of its bytes in the file, and their CRC-32C as the record has it.
     var position: UInt32
     var crc: UInt32
   }
@@ -54,34 +54,57 @@ struct VisibleBlocks {
     merge(data, Self.topmost(covers))
   }
 
-  /// For each LBA the newest run that covers it: disjoint, in LBA order.
+  /// For each LBA the newest run that covers it: disjoint, in LBA order. A sweep over the edges with the open runs in a heap,
+  /// newest on top: a file full of overlapping trims takes n log n.
   private static func topmost(_ covers: [Cover]) -> [Cover] {
     if covers.count < 2 { return covers }
-    // Sweep over the ends; the open runs are kept by order, newest last.
     let starts = covers.sorted { ($0.lba, $0.order) < ($1.lba, $1.order) }
-    var edges = Set<UInt64>()
-    for c in covers {
-      edges.insert(c.lba)
-      edges.insert(c.end)
-    }
-    var open: [Cover] = []
+    let edges = (covers.map(\.lba) + covers.map(\.end)).sorted()
+    var open = NewestFirst()
     var out: [Cover] = []
     var next = 0
-    let sorted = edges.sorted()
-    for (i, edge) in sorted.enumerated() where i + 1 < sorted.count {
-      open.removeAll { $0.end <= edge }
+    for (i, edge) in edges.enumerated() where i + 1 < edges.count && edges[i + 1] > edge {
       while next < starts.count, starts[next].lba <= edge {
-        open.append(starts[next])
+        open.insert(starts[next])
         next += 1
       }
-      guard let top = open.max(by: { $0.order < $1.order }) else { continue }
+      while let top = open.top, top.end <= edge { open.removeTop() }
+      guard let top = open.top else { continue }
       if let last = out.last, last.end == edge, last.order == top.order {
-        out[out.count - 1].end = sorted[i + 1]
+        out[out.count - 1].end = edges[i + 1]
       } else {
-        out.append(Cover(lba: edge, end: sorted[i + 1], order: top.order, isTrim: top.isTrim))
+        out.append(Cover(lba: edge, end: edges[i + 1], order: top.order, isTrim: top.isTrim))
       }
     }
     return out
+  }
+
+  /// A binary heap of runs by order, the highest on top.
+  private struct NewestFirst {
+    private var heap: [Cover] = []
+    var top: Cover? { heap.first }
+
+    mutating func insert(_ cover: Cover) {
+      heap.append(cover)
+      var i = heap.count - 1
+      while i > 0, heap[(i - 1) / 2].order < heap[i].order {
+        heap.swapAt(i, (i - 1) / 2)
+        i = (i - 1) / 2
+      }
+    }
+
+    mutating func removeTop() {
+      heap.swapAt(0, heap.count - 1)
+      heap.removeLast()
+      var i = 0
+      while 2 * i + 1 < heap.count {
+        var child = 2 * i + 1
+        if child + 1 < heap.count, heap[child + 1].order > heap[child].order { child += 1 }
+        if heap[i].order >= heap[child].order { return }
+        heap.swapAt(i, child)
+        i = child
+      }
+    }
   }
 
   private mutating func merge(_ data: [Data], _ covers: [Cover]) {

@@ -1,0 +1,168 @@
+import CElide
+import ElideIO
+
+/// A segment's files in the cache, as eviction and `elide cache status` see them.
+package struct CacheUsage: Equatable, Sendable {
+  package var volume: ULID
+  package var segment: UInt64
+  /// Bytes on disk of blocks and tables: present blocks of a cache file, all of a write-ahead file.
+  package var bytes: UInt64
+  /// Read through since the hand last passed.
+  package var used: Bool
+  /// A write-ahead file with its map, rather than a cache file.
+  package var isPlaced: Bool
+}
+
+// Eviction is a clock over all files of the directory: the hand clears `used`, and takes what it finds without it. All
+// processes share the marks, since they stand in the files' headers; one of them at a time evicts.
+extension SegmentCache {
+  /// What `trimIfDue` holds the directory to, in bytes.
+  package var budget: UInt64 {
+    get { state.withLock { $0.budget } }
+    set { state.withLock { $0.budget = newValue } }
+  }
+
+  /// Bytes that went into cache files of this process: they make the next count due.
+  func noteStored(_ bytes: UInt64) { state.withLock { $0.storedSince += bytes } }
+
+  /// Counts the directory when this process has stored enough since it last did, and evicts down to the budget. Called
+  /// after fetches, on their threads. True when something was evicted.
+  @discardableResult
+  package func trimIfDue() -> Bool {
+    let due = state.withLock { s -> UInt64? in
+      // Half of what was free then, or a sixteenth: so that many processes together do not overshoot by much.
+      let slack = s.counted.map { max(s.budget / 16, (s.budget - min($0, s.budget)) / 2) } ?? s.budget / 16
+      guard s.storedSince >= slack else { return nil }
+      s.storedSince = 0
+      return s.budget
+    }
+    guard let budget = due else { return false }
+    return trim(to: budget) > 0
+  }
+
+  /// Evicts until the directory holds at most `target` bytes; returns the bytes given back. 0 while another process does.
+  @discardableResult
+  package func trim(to target: UInt64) -> UInt64 {
+    guard let lock = try? files.lock(root + "/lock") else { return 0 }
+    defer { files.close(lock) }
+    let all = usage()
+    var total = all.reduce(0) { $0 + $1.bytes }
+    var freed: UInt64 = 0
+    if total > target, !all.isEmpty {
+      let hand = state.withLock { $0.hand }
+      let start = all.firstIndex { ($0.volume, $0.segment) >= hand } ?? 0
+      // Two rounds at most: whatever has a second chance in the first has lost it in the second.
+      for step in 0..<2 * all.count where total > target {
+        let file = all[(start + step) % all.count]
+        if step < all.count, file.used {
+          clearUsed(file)
+          continue
+        }
+        if step >= all.count, !file.used { continue }
+        let n = evict(volume: file.volume, segment: file.segment)
+        freed += n
+        total -= min(total, file.bytes)
+        state.withLock { $0.hand = (file.volume, file.segment + 1) }
+      }
+    }
+    state.withLock { $0.counted = total }
+    return freed
+  }
+
+  /// The disk is full: gives back a sixteenth of the cache, 64 MiB at least. False when there was nothing to give.
+  func makeRoom() -> Bool {
+    let total = usage().reduce(0) { $0 + $1.bytes }
+    return trim(to: total - min(total, max(total / 16, 64 << 20))) > 0
+  }
+
+  /// Every segment with blocks in the cache, in order of volume and number. Reads each file's table: 4 bytes a block.
+  package func usage() -> [CacheUsage] {
+    var all: [CacheUsage] = []
+    for name in (try? files.list(root)) ?? [] {
+      guard let volume = ULID(name) else { continue }
+      for name in (try? files.list(directory(volume))) ?? [] {
+        if let n = CacheFormat.segment(named: name), let found = usage(volume, n) { all.append(found) }
+      }
+    }
+    return all.sorted { ($0.volume, $0.segment) < ($1.volume, $1.segment) }
+  }
+
+  private func usage(_ volume: ULID, _ segment: UInt64) -> CacheUsage? {
+    let path = CacheFormat.path(directory(volume), segment)
+    guard let file = try? files.open(path, .read) else { return nil }
+    defer { files.close(file) }
+    guard let size = try? files.size(file) else { return nil }
+    var found = CacheUsage(volume: volume, segment: segment, bytes: size, used: false, isPlaced: false)
+    guard let head = try? files.readBytes(file, at: 0, count: 64) else { return found }
+    let magic = number(head, 0, UInt64.self)
+    if magic == WALFormat.fileMagic {
+      found.isPlaced = true
+      if let map = try? files.open(path + ".map", .read) {
+        defer { files.close(map) }
+        found.bytes += (try? files.size(map)) ?? 0
+        found.used =
+          (try? files.readBytes(map, at: UInt64(CacheFormat.usedOffset), count: 4)).map { $0 != [0, 0, 0, 0] } ?? false
+      }
+      return found
+    }
+    let blocks = number(head, 12, UInt32.self)
+    guard magic == CacheFormat.fileMagic, blocks <= CacheFormat.maxBlocks else { return found }
+    found.used = number(head, CacheFormat.usedOffset, UInt32.self) != 0
+    guard let words = try? files.readBytes(file, at: UInt64(CacheFormat.headerBytes), count: Int(blocks) * 4) else {
+      return found
+    }
+    let present = words.withUnsafeBytes { b in b.bindMemory(to: UInt32.self).reduce(0) { $1 == 0 ? $0 : $0 + 1 } }
+    found.bytes = UInt64(CacheFormat.dataOffset(blocks: blocks)) + UInt64(present) * 4096
+    return found
+  }
+
+  private func number<T: FixedWidthInteger>(_ bytes: [UInt8], _ offset: Int, _: T.Type) -> T {
+    bytes.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
+  }
+
+  private func clearUsed(_ usage: CacheUsage) {
+    let path = CacheFormat.path(directory(usage.volume), usage.segment) + (usage.isPlaced ? ".map" : "")
+    guard let file = try? files.open(path, .readWrite) else { return }
+    defer { files.close(file) }
+    let zero: [UInt8] = [0, 0, 0, 0]
+    zero.withUnsafeBytes { try? files.write(file, $0, at: UInt64(CacheFormat.usedOffset)) }
+  }
+
+  /// Takes a segment's blocks out of the cache and returns the bytes given back. Whoever has them open keeps reading, sees
+  /// that they are gone, and closes them soon (`VolumeSegments.sweep`). The name goes first: no process can take a file
+  /// that is gone for one that is not.
+  @discardableResult
+  package func evict(volume: ULID, segment: UInt64) -> UInt64 {
+    let path = CacheFormat.path(directory(volume), segment)
+    guard let found = usage(volume, segment), let file = try? files.open(path, .readWrite) else { return 0 }
+    defer { files.close(file) }
+    let map = found.isPlaced ? try? files.open(path + ".map", .readWrite) : nil
+    defer { if let map { files.close(map) } }
+    guard (try? files.remove(path)) != nil else { return 0 }
+    if found.isPlaced { remove([path + ".map"]) }
+    setGone(map ?? file)
+    state.withLock {
+      $0.counters.filesEvicted += 1
+      $0.counters.bytesEvicted += found.bytes
+    }
+    return found.bytes
+  }
+
+  /// Removes all that is kept of a segment that is deleted: also hashes and encoding.
+  package func forget(volume: ULID, segment: UInt64) {
+    evict(volume: volume, segment: segment)
+    let path = CacheFormat.path(directory(volume), segment)
+    remove([".map", ".sums", ".encoding"].map { path + $0 })
+  }
+
+  /// Removes what crashes left of files being made by any process. For a process that knows to be alone on the host, such as
+  /// `elide cache trim`; others would lose a file they are making, and make it again.
+  package func removeTemporaries() {
+    for name in (try? files.list(root)) ?? [] {
+      guard let volume = ULID(name) else { continue }
+      for name in (try? files.list(directory(volume))) ?? [] where name.contains(".new-") {
+        remove([directory(volume) + "/" + name])
+      }
+    }
+  }
+}
