@@ -96,6 +96,15 @@ struct Appender: ~Copyable {
     file = .none
   }
 
+  /// Gives up what was gathered, and appends nothing more: the log ended with an error.
+  mutating func abandon() {
+    gatheredCount = 0
+    gatheredBlocks = 0
+    vectorCount = 1
+    frameOpen = false
+    file = .none
+  }
+
   /// The header will not be touched again: a sync is about to be issued, or it is full.
   mutating func closeFrame() {
     precondition(gatheredCount == 0, "a frame is closed between writes")

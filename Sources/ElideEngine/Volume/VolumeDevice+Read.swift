@@ -1,0 +1,214 @@
+import CElide
+import ElideIO
+import ElideProjections
+import Glibc
+
+extension VolumeDevice {
+  /// How far a read got.
+  enum ReadStep: Equatable {
+    case done
+    /// Block `lba` is in no local file: so many blocks from `handle` on are wanted.
+    case missing(lba: UInt64, handle: BlockHandle, count: UInt32)
+    case failed(Int32)
+  }
+
+  func submitRead(_ request: BlockRequest) -> Submission {
+    counters.reads &+= 1
+    counters.bytesRead &+= request.length
+    guard let buffer = request.buffer, request.length > 0 else { return .done(0) }
+    var done: UInt64 = 0
+    switch read(request.offset, request.length, into: buffer, from: &done) {
+    case .done: return .done(0)
+    case .failed(let error): return .done(error)
+    case .missing(let lba, let handle, let count):
+      let i = slab.take(PendingRequest(request))
+      park(i, done, lba, handle, count)
+      slab.append(i, to: &missing)
+      return .queued
+    }
+  }
+
+  /// Notes what a request waits for, and asks for it.
+  func park(_ i: Int32, _ done: UInt64, _ lba: UInt64, _ handle: BlockHandle, _ count: UInt32) {
+    let item = slab[i]
+    item.pointee.done = done
+    item.pointee.isMissing = true
+    item.pointee.missing = handle
+    item.pointee.missingLBA = lba
+    item.pointee.answered = false
+    counters.fetchesWanted &+= 1
+    if !toKeeper.send(.wanted(segment: handle.segment, r: handle.r, count: count)) {
+      // The box is full: try again at the next poll.
+      item.pointee.answered = true
+      item.pointee.fetchError = 0
+    }
+  }
+
+  /// Reads [offset+done, offset+length) into the buffer, as far as it is local; `done` says how far.
+  func read(_ offset: UInt64, _ length: UInt64, into buffer: UnsafeMutableRawPointer, from done: inout UInt64) -> ReadStep {
+    while done < length {
+      let at = offset &+ done
+      let lba = at >> 12
+      let inBlock = Int(at & 4095)
+      let left = Int(length &- done)
+      let step: ReadStep
+      var blocks: UInt64 = 1
+      let to = buffer + Int(done)
+      if inBlock == 0 && left >= 4096 {
+        step = readRun(lba, limit: UInt64(left) >> 12, into: to, count: &blocks)
+        done &+= step == .done ? blocks << 12 : 0
+      } else {
+        step = readRun(lba, limit: 1, into: scratch, count: &blocks)
+        if step == .done {
+          let n = min(4096 &- inBlock, left)
+          memcpy(to, scratch + inBlock, n)
+          done &+= UInt64(n)
+        }
+      }
+      if step != .done {
+        // Ask for the rest of the request's run at once.
+        if case .missing(let l, let h, _) = step {
+          let wanted = (offset &+ length &+ 4095) >> 12 &- l
+          let run = map.run(at: l, limit: min(wanted, 1024))
+          return .missing(lba: l, handle: h, count: UInt32(max(1, run.handle == h ? run.count : 1)))
+        }
+        return step
+      }
+    }
+    return .done
+  }
+
+  /// Reads whole blocks from `lba` on that one place tells, at most `limit`; `count` says how many. On `.missing` the
+  /// first of them is missing.
+  private func readRun(_ lba: UInt64, limit: UInt64, into buffer: UnsafeMutableRawPointer, count: inout UInt64) -> ReadStep {
+    let run = overlay.run(lba, limit: limit)
+    count = run.count
+    switch run.kind {
+    case .data: return readWAL(run, into: buffer)
+    case .zero, .trim:
+      memset(buffer, 0, Int(run.count) << 12)
+      return .done
+    case nil:
+      let (handle, n) = map.run(at: lba, limit: run.count)
+      count = max(1, n)
+      guard handle.isBlock, n > 0 else {
+        memset(buffer, 0, Int(count) << 12)
+        return .done
+      }
+      return readSegment(lba, handle, limit: UInt32(truncatingIfNeeded: n), into: buffer, count: &count)
+    }
+  }
+
+  /// Blocks of an unsealed write-ahead file, each checked against its record's CRC.
+  private func readWAL(_ run: Overlay.Run, into buffer: UnsafeMutableRawPointer) -> ReadStep {
+    guard let wal = wals.find(run.wal) else { return .failed(EIO) }
+    let n = Int(run.count)
+    let bytes = UnsafeMutableRawBufferPointer(start: buffer, count: n << 12)
+    do throws(Errno) {
+      guard try files.read(wal.pointee.file, into: bytes, at: UInt64(run.position) << 12) == bytes.count else { throw Errno.io }
+    } catch { return .failed(EIO) }
+    let crcs = wal.pointee.crcs + run.position
+    for i in 0..<n where elide_crc32c(0, buffer + i << 12, 4096) != crcs[i] {
+      counters.walMismatches &+= 1
+      return .failed(EIO)
+    }
+    return .done
+  }
+
+  /// Blocks of a segment from its local file, each checked against its word.
+  private func readSegment(
+    _ lba: UInt64, _ handle: BlockHandle, limit: UInt32, into buffer: UnsafeMutableRawPointer, count: inout UInt64
+  ) -> ReadStep {
+    let r = handle.r
+    guard let source = sources.source(for: handle.segment), r < source.blocks else {
+      return .missing(lba: lba, handle: handle, count: limit)
+    }
+    // As many as are present and lie side by side.
+    let first = elide_load_acquire_u32(source.words + 4 &* Int(r))
+    if first == 0 { return .missing(lba: lba, handle: handle, count: limit) }
+    let most = min(limit, source.blocks &- r)
+    let position = source.placement.map { UInt32($0[Int(r)]) } ?? r
+    var n: UInt32 = 1
+    while n < most, elide_load_acquire_u32(source.words + 4 &* Int(r &+ n)) != 0,
+      source.placement.map({ UInt32($0[Int(r &+ n)]) == position &+ n }) ?? true
+    { n &+= 1 }
+    let bytes = UnsafeMutableRawBufferPointer(start: buffer, count: Int(n) << 12)
+    let got = (try? files.read(source.file, into: bytes, at: source.dataOffset &+ UInt64(position) << 12)) ?? -1
+    for i in 0..<n {
+      let word = elide_load_acquire_u32(source.words + 4 &* Int(r &+ i))
+      if got == bytes.count, blockWord(seed: source.seed, r: r &+ i, buffer + Int(i) << 12) == word { continue }
+      // Not what was stored: forget it, and fetch it. Blocks before it are good.
+      counters.cacheMismatches &+= 1
+      elide_store_release_u32(UnsafeMutableRawPointer(mutating: source.words) + 4 &* Int(r &+ i), 0)
+      if i == 0 { return .missing(lba: lba, handle: handle, count: limit) }
+      n = i
+      break
+    }
+    count = UInt64(n)
+    return .done
+  }
+
+  /// Goes on with parked reads whose fetch was answered.
+  func retryMissing() {
+    var waiting = missing
+    missing = RequestList()
+    while let i = slab.popFirst(&waiting) {
+      let item = slab[i]
+      guard item.pointee.answered || isHalted else {
+        slab.append(i, to: &missing)
+        continue
+      }
+      guard !isHalted, let buffer = item.pointee.request.buffer else {
+        complete(i, EIO)
+        continue
+      }
+      var done = item.pointee.done
+      switch read(item.pointee.request.offset, item.pointee.request.length, into: buffer, from: &done) {
+      case .done: complete(i, 0)
+      case .failed(let error): complete(i, error)
+      case .missing(let lba, let handle, let count):
+        if givesUp(i, lba, handle) {
+          complete(i, item.pointee.fetchError == ENOSPC ? ENOSPC : EIO)
+        } else {
+          park(i, done, lba, handle, count)
+          slab.append(i, to: &missing)
+        }
+      }
+    }
+  }
+
+  /// A fetch that failed is an error only if the block still is where it was when the fetch was asked for.
+  func givesUp(_ i: Int32, _ lba: UInt64, _ handle: BlockHandle) -> Bool {
+    let item = slab[i]
+    guard item.pointee.missingLBA == lba, item.pointee.missing == handle else {
+      item.pointee.retries = 0
+      return false
+    }
+    item.pointee.retries &+= 1
+    return item.pointee.fetchError != 0 || item.pointee.retries > 8
+  }
+
+  func prefetch(_ request: BlockRequest) {
+    var lba = request.offset >> 12
+    let end = (request.offset &+ request.length &+ 4095) >> 12
+    while lba < end {
+      let over = overlay.run(lba, limit: end &- lba)
+      if over.kind != nil {
+        lba &+= over.count
+        continue
+      }
+      let (handle, n) = map.run(at: lba, limit: min(over.count, 1024))
+      if n == 0 { break }
+      if handle.isBlock, !isLocal(handle, UInt32(n)) {
+        _ = toKeeper.send(.wanted(segment: handle.segment, r: handle.r, count: UInt32(n)))
+      }
+      lba &+= n
+    }
+  }
+
+  func isLocal(_ handle: BlockHandle, _ count: UInt32) -> Bool {
+    guard let source = sources.source(for: handle.segment), UInt64(handle.r) + UInt64(count) <= UInt64(source.blocks) else { return false }
+    for r in handle.r..<handle.r + count where elide_load_acquire_u32(source.words + 4 &* Int(r)) == 0 { return false }
+    return true
+  }
+}
