@@ -13,8 +13,8 @@ package enum PageWriter {
 
   /// The page's bytes. `entries` are consecutive, from `header.firstSeq`. `fold` are the blobs that folding the entries
   /// needs (contents, moves, lists), `other` the rest (encodings): an opener fetches the page up to the end of the
-  /// former. A blob given twice is carried once. `sign` signs with the volume's key (a terminal page: with the host's, whose public half is `end.by`) and
-  /// gives 64 bytes.
+  /// former. A blob given twice is carried once. `sign` signs with the volume's key (a terminal page: with the host's, whose
+  /// public half is `end.by`) and gives 64 bytes.
   package static func build(
     _ header: PageHeader, entries: [[UInt8]], fold: [[UInt8]], other: [[UInt8]], sign: ([UInt8]) -> [UInt8]
   ) throws(PageError) -> Built {

@@ -38,10 +38,10 @@ extension BlockMap {
       if lba >= blocks, word != 0 { fault("written past the end of the volume") }
     }
     let inner = InnerNode(words: words)
-    for tag in 0...1 where inner.constants(UInt64(tag) << 60) != constants[tag] {
-      faults.append(
-        "node of level \(level) at \(base): \(constants[tag]) slots of constant \(tag), \(inner.constants(UInt64(tag) << 60)) counted"
-      )
+    for tag in 0...1 {
+      let counted = inner.constants(UInt64(tag) << 60)
+      if counted == constants[tag] { continue }
+      faults.append("node of level \(level) at \(base): \(constants[tag]) slots of constant \(tag), \(counted) counted")
     }
     if level < 3, constants.contains(Level.fanout) { faults.append("node of level \(level) at \(base) is one constant") }
   }
