@@ -44,6 +44,23 @@ import Testing
     #expect(try env.read { (t) throws(LMDBError) in try t.get("a", [1]) } == nil)
   }
 
+  /// A closure that goes on after an error must not commit without what did not fit.
+  @Test func aSwallowedFullMapIsNotCommitted() throws {
+    let env = try LMDBEnvironment(path: directory.path, mapSize: 1 << 16)
+    try env.write { (t) throws(LMDBError) in
+      for n in 0..<100 { try? t.put("a", key(n), [UInt8](repeating: 1, count: 2000)) }
+    }
+    let rows = try env.read { (t) throws(LMDBError) in
+      var count = 0
+      try t.scan("a", from: []) { _, _ in
+        count += 1
+        return true
+      }
+      return count
+    }
+    #expect(rows == 100)
+  }
+
   @Test func scansInByteOrder() throws {
     let env = try LMDBEnvironment(path: directory.path)
     try env.write { (t) throws(LMDBError) in
@@ -123,6 +140,13 @@ import Testing
             let n = last.key.reduce(0) { $0 << 8 | Int($1) }
             if n % 8 != 7 || last.value != [UInt8](repeating: 7, count: 2000) { faults.withLock { $0.append("saw \(n)") } }
             if try t.get("table\(n / 8 % 10)", self.key(n / 8)) != [1] { faults.withLock { $0.append("no row \(n / 8)") } }
+            // A cursor points into the map from one step to the next.
+            var count = 0
+            try t.scan("a", from: []) { _, value in
+              count += value.count == 2000 ? 1 : 0
+              return true
+            }
+            if count != n + 1 { faults.withLock { $0.append("\(count) rows, not \(n + 1)") } }
           }
         } catch { faults.withLock { $0.append("read: \(error)") } }
       }

@@ -3,6 +3,9 @@ import Glibc
 import Synchronization
 import Testing
 
+/// Far longer than anything here takes: a bound for a run that would hang, not a time that is asserted.
+private func patience() -> UInt64 { HostClock().monotonicNanoseconds() + 60_000_000_000 }
+
 @Suite struct MailboxTests {
   @Test func boundedAndInOrder() {
     let woken = Mutex(0)
@@ -21,11 +24,11 @@ import Testing
     let requests = Mailbox<Int>(capacity: 1)
     let answers = Mailbox<Int>(capacity: 1)
     let thread = try spawnThread(name: "echo") {
-      while let n = requests.waitReceive(deadlineNanoseconds: .max), n >= 0 { _ = answers.send(n + 1) }
+      while let n = requests.waitReceive(deadlineNanoseconds: patience()), n >= 0 { _ = answers.send(n + 1) }
     }
     for i in 0..<1000 {
       #expect(requests.send(i))
-      #expect(answers.waitReceive(deadlineNanoseconds: .max) == i + 1)
+      #expect(answers.waitReceive(deadlineNanoseconds: patience()) == i + 1)
     }
     #expect(requests.send(-1))
     thread.join()
@@ -39,11 +42,12 @@ import Testing
     try onThreads(5) { i in
       if i == 0 {
         for _ in 0..<4000 {
-          guard let n = box.waitReceive(deadlineNanoseconds: .max) else { return }
+          guard let n = box.waitReceive(deadlineNanoseconds: patience()) else { return }
           sum.withLock { $0 += n }
         }
       } else {
-        for n in 1...1000 { while !box.send(n) { sched_yield() } }
+        let end = patience()
+        for n in 1...1000 { while !box.send(n) && HostClock().monotonicNanoseconds() < end { sched_yield() } }
       }
     }
     #expect(sum.withLock { $0 } == 4 * 500_500)
@@ -83,9 +87,9 @@ import Testing
       executor.submit(.fetch) { _ = held.gone }
     }
     submitHolder()
-    executor.submit(.fetch) { _ = gate.waitReceive(deadlineNanoseconds: .max) }
+    executor.submit(.fetch) { _ = gate.waitReceive(deadlineNanoseconds: patience()) }
     for _ in 0..<100 { executor.submit(.fetch) {} }
-    #expect(gone.waitReceive(deadlineNanoseconds: .max) == 1)
+    #expect(gone.waitReceive(deadlineNanoseconds: patience()) == 1)
     #expect(executor.queued(.fetch) >= 100)
     _ = gate.send(1)
     executor.stop()
