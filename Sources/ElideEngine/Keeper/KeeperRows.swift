@@ -9,6 +9,10 @@ import ElideProjections
 package enum RowKey {
   /// `WALChain` after the last sealed write-ahead file.
   package static let chain = "wal/chain"
+  /// `WALChain` after a sealed file that is still in `wal/`: what its blocks' places are found by.
+  package static func sealedEnd(_ n: UInt64) -> String { "wal/end/\(StoreLayout.digits(n, 16))" }
+  /// What earlier openings found, as far as unsealed files are concerned.
+  package static let marks = "wal/marks"
   /// The page that is about to be put, with its bytes.
   package static let intent = "page/intent"
   /// What the next page continues.
@@ -32,6 +36,33 @@ extension WALChain {
     try r.version()
     self.init(frame: try r.u64(), crc: try r.u32())
     try r.end()
+  }
+}
+
+/// Marks of recoveries, in journal order.
+package enum MarksRow {
+  package static func encode(_ marks: [OpenedMark]) -> [UInt8] {
+    var w = ByteWriter()
+    w.u8(1)
+    w.varint(UInt64(marks.count))
+    for m in marks {
+      w.u64(m.wal)
+      w.u64(m.end.frame)
+      w.u32(m.end.crc)
+    }
+    return w.bytes
+  }
+  package static func decode(_ row: [UInt8]) throws(FormatError) -> [OpenedMark] {
+    var r = ByteReader(row, what: "row \(RowKey.marks)")
+    try r.version()
+    var marks: [OpenedMark] = []
+    for _ in 0..<(try r.count("marks", limit: r.remaining / 20)) {
+      let wal = try r.u64()
+      let frame = try r.u64()
+      marks.append(OpenedMark(wal: wal, end: WALChain(frame: frame, crc: try r.u32())))
+    }
+    try r.end()
+    return marks
   }
 }
 
@@ -180,14 +211,22 @@ package struct LocalCheckpoint: Equatable, Sendable {
   package var entryHash: Digest
   /// The page that was next when it was made: it knows the encodings of all pages before.
   package var horizon: UInt64
-  /// The store has it, under the locator's key.
-  package var isStored: Bool
+  /// Where else it is.
+  package enum Storage: UInt8, Sendable {
+    /// Named in the journal, to be put.
+    case planned = 0
+    /// The store has it, under the locator's key.
+    case stored = 1
+    /// Of this host alone: what a fork begins with, when its first page names the parent's.
+    case local = 2
+  }
+  package var storage: Storage
 
-  package init(locator: CheckpointLocator, entryHash: Digest, horizon: UInt64, isStored: Bool) {
+  package init(locator: CheckpointLocator, entryHash: Digest, horizon: UInt64, storage: Storage) {
     self.locator = locator
     self.entryHash = entryHash
     self.horizon = horizon
-    self.isStored = isStored
+    self.storage = storage
   }
 
   /// Its file name in `maps/`: the last part of the key.
@@ -199,7 +238,7 @@ package struct LocalCheckpoint: Equatable, Sendable {
     w.locator(locator)
     w.digest(entryHash)
     w.u64(horizon)
-    w.u8(isStored ? 1 : 0)
+    w.u8(storage.rawValue)
     return w.bytes
   }
   package init(row: [UInt8]) throws(FormatError) {
@@ -208,7 +247,8 @@ package struct LocalCheckpoint: Equatable, Sendable {
     locator = try r.locator()
     entryHash = try r.digest()
     horizon = try r.u64()
-    isStored = try r.u8() != 0
+    guard let storage = Storage(rawValue: try r.u8()) else { throw r.error("unknown storage") }
+    self.storage = storage
     try r.end()
   }
 }

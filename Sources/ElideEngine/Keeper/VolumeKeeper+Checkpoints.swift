@@ -13,7 +13,7 @@ extension VolumeKeeper {
       }
       return try takeCheckpoint()
     }
-    guard let checkpoint, !checkpoint.isStored, !isPuttingCheckpoint, ending?.ship ?? true else { return false }
+    guard let checkpoint, checkpoint.storage == .planned, !isPuttingCheckpoint, ending?.ship ?? true else { return false }
     return putCheckpoint(checkpoint)
   }
 
@@ -39,7 +39,7 @@ extension VolumeKeeper {
     let locator = CheckpointLocator(
       volume: context.volume, key: StoreLayout.checkpoint(context.volume, seq: head.seq, digest: digest), seq: head.seq,
       root: map.root, length: UInt64(bytes.count), digest: digest)
-    let made = LocalCheckpoint(locator: locator, entryHash: head.hash, horizon: pageLog.nextPage, isStored: false)
+    let made = LocalCheckpoint(locator: locator, entryHash: head.hash, horizon: pageLog.nextPage, storage: .planned)
     let path = "\(context.directory.maps)/\(made.fileName)"
     do throws(Errno) { try context.world.files.replaceFile(path, with: bytes) } catch {
       lastError = "a checkpoint cannot be written: \(error)"
@@ -96,7 +96,7 @@ extension VolumeKeeper {
       return
     }
     checkpointBackoff.succeeded()
-    stored.isStored = true
+    stored.storage = .stored
     guard try append([], rows: [(RowKey.checkpoint, stored.encodeRow())]) else { return }
     checkpoint = stored
   }

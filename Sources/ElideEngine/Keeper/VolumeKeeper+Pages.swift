@@ -32,7 +32,7 @@ extension VolumeKeeper {
     }
     guard isPageDue, let head = journal.head, head.seq >= pageLog.nextSeq else { return false }
     // A checkpoint on its way will be named by this page, unless the store is failing.
-    if wantsCheckpoint || checkpoint.map({ !$0.isStored }) ?? false, !checkpointBackoff.hasFailed { return false }
+    if wantsCheckpoint || checkpoint?.storage == .planned, !checkpointBackoff.hasFailed { return false }
     return try freezePage(head.seq)
   }
 
@@ -51,6 +51,8 @@ extension VolumeKeeper {
     let cut = max(pageLog.cut ?? 0, tables.state.cut(through: draft.lastSeq))
     let base = nameable(cut)
     let tail = pageLog.last == nil ? [] : base.tail
+    // A fork's pages mean nothing without the base they stand on.
+    if tables.state.lineage != nil, base.locator == nil { return false }
     // A reader folds 16 pages at most: wait until a newer checkpoint can be named.
     if tail.count > PageLimits.tail {
       wantsCheckpoint = !isCheckpointDue ? wantsCheckpoint : true
@@ -111,7 +113,7 @@ extension VolumeKeeper {
 
   /// The checkpoint that a page with this cut names, and the pages a reader folds on top of it.
   private func nameable(_ cut: UInt64) -> (locator: CheckpointLocator?, tail: [TailPage]) {
-    if let checkpoint, checkpoint.isStored, checkpoint.locator.seq <= cut, checkpoint.locator.key != pageLog.checkpoint?.key {
+    if let checkpoint, checkpoint.storage == .stored, checkpoint.locator.seq <= cut, checkpoint.locator.key != pageLog.checkpoint?.key {
       return (checkpoint.locator, pageLog.tail.filter { $0.page >= checkpoint.horizon })
     }
     return (pageLog.checkpoint, pageLog.tail)

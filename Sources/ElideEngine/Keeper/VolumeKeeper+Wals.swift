@@ -60,7 +60,9 @@ extension VolumeKeeper {
       return true
     }
     let event = SealedSegment(segment: number, origin: .wal, blocks: UInt64(sealed.blocks), content: content.digest)
-    let rows: [(key: String, value: [UInt8]?)] = [(RowKey.chain, end.encodeRow())]
+    let rows: [(key: String, value: [UInt8]?)] = [
+      (RowKey.chain, end.encodeRow()), (RowKey.sealedEnd(number), sealed.blocks > 0 ? end.encodeRow() : nil),
+    ]
     guard try append([.segmentSealed(event)], blobs: [content], rows: rows) else {
       walBackoff.failed(at: context.now)
       return false
@@ -145,6 +147,8 @@ extension VolumeKeeper {
       try? context.world.files.remove(mapPath)
     }
     mapped.takeFile()
+    // Not urgent, and lost without harm: it only says where a file ends that is no longer there.
+    _ = try append([], rows: [(RowKey.sealedEnd(number), nil)])
     return true
   }
 
