@@ -53,3 +53,84 @@ package struct Progress: Equatable, Sendable {
 
 /// Reports progress; false asks to stop, and the work ends with `.interrupted`, leaving nothing half-made behind.
 package typealias ProgressHandler = (Progress) -> Bool
+
+extension Engine {
+  func summary(_ row: NameRow, _ state: VolumeState) -> VolumeSummary {
+    VolumeSummary(
+      name: row.name, volume: row.volume, size: state.deviceSize, isImage: row.flags.contains(.image),
+      isWritable: world.files.exists(directory.volume(row.volume).key), parent: state.lineage.map { ($0.parent, $0.seq) },
+      created: row.volume.milliseconds)
+  }
+
+  /// Makes an empty volume of `size` bytes, published so that any host can open it.
+  package func createVolume(name: String, size: UInt64) throws(ElideError) -> VolumeSummary {
+    guard size >= 512, size % 512 == 0, size <= 1 << 50 else {
+      throw ElideError(.usage, "\(size) bytes is not a size: a multiple of 512, at most 2^50")
+    }
+    let made = try makeVolume(name: name) { key in .created(Genesis(size: size, key: key)) }
+    do throws(ElideError) { return try made.publish() } catch {
+      made.abandon()
+      throw error
+    }
+  }
+
+  /// The volume that a name or ULID stands for.
+  package func volume(_ base: VolumeSource.Base) throws(ElideError) -> ULID {
+    switch base {
+    case .volume(let volume): return volume
+    case .name(let name):
+      guard let row = try names.get(name), !row.flags.contains(.creating) else {
+        throw ElideError(.notFound, "there is no volume named '\(name)' in \(directory.root)")
+      }
+      return row.volume
+    }
+  }
+
+  /// All named volumes of this data directory, in byte order of the names. Reads beside processes that serve them.
+  package func listVolumes() throws(ElideError) -> [VolumeSummary] {
+    var out: [VolumeSummary] = []
+    for row in try names.list() where !row.flags.contains(.creating) {
+      let state = try localState(row.volume)
+      out.append(state.map { summary(row, $0) } ?? VolumeSummary(name: row.name, volume: row.volume, size: 0, isWritable: false))
+    }
+    return out
+  }
+
+  /// The state of a volume of this data directory at its journal's head; nil when it is not here. Takes no lock: what a
+  /// serving process commits meanwhile may be missing.
+  package func localState(_ volume: ULID) throws(ElideError) -> VolumeState? {
+    let place = directory.volume(volume)
+    guard world.files.exists(place.key) else { return nil }
+    let journal: any JournalStore
+    do throws(JournalError) { journal = try journals.open(place, write: false) } catch { throw ElideError(error, volume) }
+    defer { journal.close() }
+    return try LocalFold.stateOnly(self, volume, place, journal)
+  }
+
+  /// Status of a volume that no process serves, from what is on disk.
+  package func closedStatus(_ volume: ULID) throws(ElideError) -> VolumeStatus {
+    let place = directory.volume(volume)
+    guard world.files.exists(place.key) else { throw ElideError(.notFound, "volume \(volume) is not in \(directory.root)") }
+    let journal: any JournalStore
+    do throws(JournalError) { journal = try journals.open(place, write: false) } catch { throw ElideError(error, volume) }
+    defer { journal.close() }
+    let state = try LocalFold.stateOnly(self, volume, place, journal)
+    let log = try KeptRows(journal, volume).read().pageLog
+    var s = VolumeStatus(volume: volume)
+    s.size = state.deviceSize
+    s.head = journal.head?.seq ?? 0
+    s.cut = log.cut
+    s.page = log.last?.page
+    s.cutMilliseconds = log.last?.at
+    s.checkpoint = log.checkpoint?.seq
+    s.unsealedWals = state.openWALs.count
+    s.unsentBytes = state.segments.values.reduce(0) { $0 + ($1.isSafe ? 0 : $1.blocks * 4096) }
+    s.segments = state.segments.count
+    s.snapshots = state.snapshots.map { snapshot in
+      let isPublished = snapshot.point.map { p in log.cut.map { p <= $0 && snapshot.takenSeq <= $0 } ?? false } ?? false
+      return SnapshotInfo(
+        snapshot: snapshot.id, label: snapshot.label, point: snapshot.point, size: state.size, isPublished: isPublished)
+    }
+    return s
+  }
+}

@@ -32,13 +32,15 @@ package final class Engine: Sendable {
   package let journals: any JournalStores
   package let executor: any Executor
   package let configuration: KeeperConfiguration
+  /// How calls that drive a keeper wait.
+  package let waiter: any Waiter
   /// The host's block cache.
   package let cache: SegmentCache
 
   /// Opens a data directory, making it and the host's identity on first use. The store is not touched.
   package init(
     world: World, directory: DataDirectory, store: any Store, names: any NameTable, journals: any JournalStores,
-    executor: any Executor, configuration: KeeperConfiguration = KeeperConfiguration()
+    executor: any Executor, configuration: KeeperConfiguration = KeeperConfiguration(), waiter: any Waiter = HostWaiter()
   ) throws(ElideError) {
     self.world = world
     self.directory = directory
@@ -47,6 +49,7 @@ package final class Engine: Sendable {
     self.journals = journals
     self.executor = executor
     self.configuration = configuration
+    self.waiter = waiter
     host = try HostIdentity(world, directory)
     cache = SegmentCache(root: directory.cache, files: world.files)
   }
@@ -76,7 +79,7 @@ package final class Engine: Sendable {
     do { parsed = try StoreURL(url) } catch { throw ElideError(.usage, error.description) }
     switch parsed {
     case .directory(let path):
-      do { return try LocalStore(root: path, world: world) } catch {
+      do { return try LocalStore(root: path, world: world, create: create) } catch {
         if case .refused(_, let detail) = error { throw ElideError(.storeRefused, detail) }
         throw ElideError(error)
       }

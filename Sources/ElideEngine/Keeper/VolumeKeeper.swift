@@ -254,6 +254,12 @@ package final class VolumeKeeper {
     }
   }
 
+  /// After the last step, when nobody reads the device any more: closes the write-ahead files that did not become cache.
+  package func closeFiles() {
+    for wal in wals.values { context.world.files.close(wal.file) }
+    wals = [:]
+  }
+
   // MARK: Status
 
   /// Any thread.

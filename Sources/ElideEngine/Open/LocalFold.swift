@@ -1,0 +1,213 @@
+import ElideEvents
+import ElideIO
+import ElideProjections
+
+/// A volume's projections from what this host keeps: the newest local checkpoint and the journal after it, or the journal
+/// alone. Also for reading beside a process that serves the volume.
+package enum LocalFold {
+  /// Folds to the journal's head. `recovered` says which checkpoint; it is told the size in it, and to forget a damaged one.
+  package static func open(
+    _ engine: Engine, _ context: KeeperContext, _ journal: any JournalStore, _ recovered: inout RecoveredKeeper
+  ) throws(ElideError) -> VolumeTables {
+    let start = try begin(engine, context.volume, context.directory, journal, &recovered)
+    let tables = VolumeTables(start.fold)
+    var replay = StoreReplay(journal, log: context.log, after: start.after)
+    do throws(ReplayError) {
+      while let committed = try replay.next() {
+        do throws(FoldError<JournalError>) {
+          try tables.apply(committed) { (digest) throws(JournalError) in try journal.blob(digest) }
+        } catch { throw ReplayError.store(.damaged("entry \(committed.seq): \(error)")) }
+      }
+    } catch { throw ElideError(error, context.volume) }
+    guard tables.state.genesis != nil else { throw ElideError(.notFound, "volume \(context.volume) has an empty journal") }
+    try enterPages(tables, journal, recovered)
+    return tables
+  }
+
+  private static func begin(
+    _ engine: Engine, _ volume: ULID, _ directory: VolumeDirectory, _ journal: any JournalStore, _ recovered: inout RecoveredKeeper
+  ) throws(ElideError) -> (fold: VolumeFold, after: JournalHead?) {
+    var damage: ElideError?
+    if let checkpoint = recovered.checkpoint {
+      do throws(ElideError) {
+        let loaded = try load(engine, directory, checkpoint)
+        let fold = VolumeFold(
+          state: try CheckpointFile.state(loaded, checkpoint.locator),
+          base: BaseState(map: loaded.map, account: SpaceAccount(volume: volume, rows: loaded.rows), seq: loaded.seq))
+        recovered.checkpointedSize = fold.state.size
+        return (fold, JournalHead(seq: loaded.seq, hash: checkpoint.entryHash))
+      } catch { damage = error }
+      // Dropping a projection loses nothing: fold from the beginning.
+      recovered.checkpoint = nil
+    }
+    return (try fromGenesis(engine, volume, journal, damage), nil)
+  }
+
+  private static func load(
+    _ engine: Engine, _ directory: VolumeDirectory, _ checkpoint: LocalCheckpoint
+  ) throws(ElideError) -> MapCheckpoint {
+    let path = "\(directory.maps)/\(checkpoint.fileName)"
+    let bytes: [UInt8]
+    do throws(Errno) { bytes = try engine.world.files.readFile(path) } catch { throw ElideError(.fault, "\(path): \(error)") }
+    return try CheckpointFile.read(checkpoint.locator, bytes: bytes)
+  }
+
+  /// Before entry 0: nothing, or for a fork what its parent had at the cut, which then comes from the store.
+  private static func fromGenesis(
+    _ engine: Engine, _ volume: ULID, _ journal: any JournalStore, _ damage: ElideError?
+  ) throws(ElideError) -> VolumeFold {
+    let raw: [UInt8]?
+    do throws(JournalError) { raw = try journal.entry(0) } catch { throw ElideError(error, volume) }
+    guard let raw, let event = (try? EntryCodec.decode(raw))?.event else { return VolumeFold(volume: volume) }
+    switch event {
+    case .forked(_, let from), .continued(_, let from):
+      do throws(ElideError) {
+        let parent = try PublishedReader(store: engine.store).open(from.parent, at: from.seq, key: from.parentKey)
+        return VolumeFold(volume: volume, inherited: parent.tables.inheritance)
+      } catch { throw damage ?? error }
+    default: return VolumeFold(volume: volume)
+    }
+  }
+
+  /// Where pages since the checkpoint carry encodings.
+  private static func enterPages(
+    _ tables: VolumeTables, _ journal: any JournalStore, _ recovered: RecoveredKeeper
+  ) throws(ElideError) {
+    guard let last = recovered.pageLog.last?.page else { return }
+    let rows = KeptRows(journal, tables.volume)
+    var n = recovered.checkpoint?.horizon ?? 0
+    while n <= last {
+      if let page = try rows.page(n) { for encoding in page.encodings { tables.publish(encoding) } }
+      n += 1
+    }
+  }
+
+  /// Encodings that no page carries yet stay at hand.
+  package static func shelve(_ tables: VolumeTables, _ journal: any JournalStore, _ encodings: Encodings) throws(ElideError) {
+    for segment in tables.state.ordered {
+      guard let e = segment.encoded, tables.directory[segment.number]?.locator == .local else { continue }
+      do throws(JournalError) { encodings.shelve(segment.number, try journal.blob(e.encoding)) } catch {
+        throw ElideError(error, tables.volume)
+      }
+    }
+  }
+}
+
+extension VolumeTables {
+  /// The base as a child takes it over: map and table with the bodies' places.
+  package var inheritance: BaseState {
+    BaseState(map: map, account: SpaceAccount(volume: volume, rows: rows), seq: nil)
+  }
+}
+
+/// Write-ahead files that are sealed and still in `wal/`: kept while the store lacks their blocks, moved or removed else.
+struct SealedFiles {
+  private let context: KeeperContext
+  private let tables: VolumeTables
+  private let segments: VolumeSegments
+  private let journal: any JournalStore
+
+  init(_ context: KeeperContext, _ tables: VolumeTables, _ segments: VolumeSegments, _ journal: any JournalStore) {
+    self.context = context
+    self.tables = tables
+    self.segments = segments
+    self.journal = journal
+  }
+
+  func recover(into recovered: inout RecoveredKeeper) throws(ElideError) {
+    for segment in tables.state.ordered where segment.origin == .wal && !segment.isSafe {
+      recovered.wals[segment.number] = try reattach(segment)
+    }
+    removeLeftovers(recovered)
+  }
+
+  private func reattach(_ segment: OwnSegment) throws(ElideError) -> KeptWal {
+    let n = segment.number
+    let rows = KeptRows(journal, context.volume)
+    guard let entry = tables.directory[n], let end = try rows.sealedEnd(n) else {
+      throw ElideError(.fault, "volume \(context.volume): segment \(n) is not in the store, and nothing says where its file ends")
+    }
+    let file: FileID
+    let blocks: Int
+    do throws(WALError) {
+      (file, blocks) = try WALFile.open(context.world.files, directory: context.directory.wal, volume: context.volume, number: n)
+    } catch { throw ElideError(error) }
+    var ready = false
+    defer { if !ready { context.world.files.close(file) } }
+    var kept = KeptWal(number: n, file: file, bytes: UInt64(blocks * WALFormat.block))
+    kept.end = end
+    kept.isSealed = true
+    kept.isDropped = true
+    if let mapped = context.cache.reopenSealed(entry, file: file) {
+      segments.attach(n, mapped)
+    } else {
+      segments.attach(n, try remap(segment, entry, file, blocks, end))
+    }
+    ready = true
+    return kept
+  }
+
+  private func remap(
+    _ segment: OwnSegment, _ entry: SegmentEntry, _ file: FileID, _ blocks: Int, _ end: WALChain
+  ) throws(ElideError) -> CachedSegment {
+    var scan: WALScan
+    do throws(WALError) {
+      scan = try WALReader.scan(context.world.files, file, volume: context.volume, wal: segment.number, blocks: blocks)
+    } catch { throw ElideError(error) }
+    guard scan.cut(at: end) else {
+      throw ElideError(.fault, "volume \(context.volume): write-ahead file \(segment.number) no longer holds frame \(end.frame)")
+    }
+    let content: SegmentContent
+    do throws(JournalError) {
+      let blob = try journal.blob(segment.content)
+      do throws(FormatError) { content = try SegmentContent.decode(blob) } catch { throw JournalError.damaged("\(error)") }
+    } catch { throw ElideError(error, context.volume) }
+    let found = try SealedPlaces.find(scan, content: content, entry: entry, file: file, files: context.world.files)
+    do throws(Errno) {
+      return try context.cache.mapSealed(entry, file: file, words: found.words, placement: found.placement)
+    } catch { throw ElideError(error, doing: "write the map of segment \(segment.number) of volume \(context.volume)") }
+  }
+
+  /// Files that the journal does not need: sealed without blocks, in the store already, or never named.
+  private func removeLeftovers(_ recovered: RecoveredKeeper) {
+    let files = context.world.files
+    for name in (try? files.list(context.directory.wal)) ?? [] {
+      guard name.hasSuffix(".wal"), let n = UInt64(name.dropLast(4)), recovered.wals[n] == nil else { continue }
+      let path = context.directory.wal + "/" + name
+      if let entry = tables.directory[n], tables.state.segments[n] != nil, adopt(entry, path) { continue }
+      try? files.remove(path)
+    }
+  }
+
+  /// Moves an uploaded file into the cache if its map is whole.
+  private func adopt(_ entry: SegmentEntry, _ path: String) -> Bool {
+    guard let file = try? context.world.files.open(path, .readWrite) else { return false }
+    defer { context.world.files.close(file) }
+    guard context.cache.reopenSealed(entry, file: file) != nil else { return false }
+    return (try? context.cache.adopt(entry, walPath: path)) != nil
+  }
+}
+
+extension LocalFold {
+  /// The state alone, without the map: from the checkpoint's state section and the entries after it. For lists and status.
+  package static func stateOnly(
+    _ engine: Engine, _ volume: ULID, _ directory: VolumeDirectory, _ journal: any JournalStore
+  ) throws(ElideError) -> VolumeState {
+    var state = VolumeState(volume: volume)
+    var after: JournalHead?
+    if let checkpoint = try KeptRows(journal, volume).read().checkpoint,
+      let loaded = try? load(engine, directory, checkpoint), let decoded = try? CheckpointFile.state(loaded, checkpoint.locator)
+    {
+      state = decoded
+      after = JournalHead(seq: loaded.seq, hash: checkpoint.entryHash)
+    }
+    var replay = StoreReplay(journal, log: "volume/\(volume)", after: after)
+    do throws(ReplayError) {
+      while let committed = try replay.next() {
+        // Blobs change nothing here but whether a seal is legal, which the map's fold judges.
+        state.apply(committed, .none)
+      }
+    } catch { throw ElideError(error, volume) }
+    return state
+  }
+}
