@@ -3,7 +3,7 @@ import ElideIO
 /// A write-ahead file as its keeper knows it, from `wal_opened` until it has left `wal/`.
 package struct KeptWal: Sendable {
   package var number: UInt64
-  /// Open; the keeper's, until the cache takes it over.
+  /// Open; the keeper's, until the cache takes it over. `.none` when the segment's mapping holds it already.
   package var file: FileID
   /// The chain after its last frame; nil while the front may append.
   package var end: WALChain?

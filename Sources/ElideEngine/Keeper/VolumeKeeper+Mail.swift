@@ -92,7 +92,10 @@ extension VolumeKeeper {
     let (fetcher, front, results) = (fetcher, front, results)
     context.executor.submit(.fetch) {
       var code: Int32 = 0
-      do throws(SegmentError) { try fetcher.fetch(segment: segment, r: r, count: count) } catch { code = errno(of: error) }
+      do throws(SegmentError) {
+        // Bytes instead of a cached block mean that the disk is full: the front reads from files only.
+        if try fetcher.fetch(segment: segment, r: r, count: count) != nil { code = ENOSPC }
+      } catch { code = errno(of: error) }
       let message = FrontMessage.fetched(segment: segment, r: r, count: count, error: code)
       if !front.send(message) { _ = results.send(.fetched(message)) }
     }

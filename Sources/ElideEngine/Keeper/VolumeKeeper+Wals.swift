@@ -129,24 +129,18 @@ extension VolumeKeeper {
     guard let number = wals.keys.sorted().first(where: { isDone(wals[$0]) }), let wal = wals[number] else { return false }
     wals[number] = nil
     let path = WALFormat.path(directory: context.directory.wal, number: number)
-    guard let mapped = segments.attached(number), let entry = tables.directory[number] else {
+    guard let mapped = segments.attached(number) else {
       context.world.files.close(wal.file)
       try? context.world.files.remove(path)
       return true
     }
-    // Its map must not be lost while the file counts as cache: words and places are synced first.
-    let mapPath = CacheFormat.path(context.cache.directory(entry.volume), number) + ".map"
-    do throws(Errno) {
-      let file = try context.world.files.open(mapPath, .readWrite)
-      defer { context.world.files.close(file) }
-      try context.world.files.sync(file)
-      try context.cache.adopt(entry, walPath: path)
-    } catch {
-      // The store has it: give up the local copy rather than keep what cannot be trusted.
+    // Closed when the last reader has let go of it.
+    if wal.file != .none { mapped.takeFile() }
+    do throws(Errno) { try segments.adopt(number, walPath: path) } catch {
+      // The store has it: give up the local copy.
+      segments.detach(number)
       try? context.world.files.remove(path)
-      try? context.world.files.remove(mapPath)
     }
-    mapped.takeFile()
     // Not urgent, and lost without harm: it only says where a file ends that is no longer there.
     _ = try append([], rows: [(RowKey.sealedEnd(number), nil)])
     return true

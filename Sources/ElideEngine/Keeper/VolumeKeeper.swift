@@ -149,6 +149,7 @@ package final class VolumeKeeper {
     if try stepPage() { return true }
     if try stepEnding() { return true }
     tables.map.reclaim()
+    segments.sweep()
     return false
   }
 
@@ -256,7 +257,7 @@ package final class VolumeKeeper {
 
   /// After the last step, when nobody reads the device any more: closes the write-ahead files that did not become cache.
   package func closeFiles() {
-    for wal in wals.values { context.world.files.close(wal.file) }
+    for wal in wals.values where wal.file != .none { context.world.files.close(wal.file) }
     wals = [:]
   }
 

@@ -127,44 +127,53 @@ struct SealedFiles {
     guard let entry = tables.directory[n], let end = try rows.sealedEnd(n) else {
       throw ElideError(.fault, "volume \(context.volume): segment \(n) is not in the store, and nothing says where its file ends")
     }
-    let file: FileID
-    let blocks: Int
-    do throws(WALError) {
-      (file, blocks) = try WALFile.open(context.world.files, directory: context.directory.wal, volume: context.volume, number: n)
-    } catch { throw ElideError(error) }
-    var ready = false
-    defer { if !ready { context.world.files.close(file) } }
-    var kept = KeptWal(number: n, file: file, bytes: UInt64(blocks * WALFormat.block))
+    let path = WALFormat.path(directory: context.directory.wal, number: n)
+    var kept = KeptWal(number: n, file: .none, bytes: segment.blocks * 4096)
     kept.end = end
     kept.isSealed = true
     kept.isDropped = true
-    if let mapped = context.cache.reopenSealed(entry, file: file) {
+    do throws(Errno) {
+      if let mapped = try context.cache.openSealed(entry, walPath: path) {
+        segments.attach(n, mapped)
+        return kept
+      }
+    } catch { throw ElideError(error, doing: "open \(path)") }
+    let opened: (file: FileID, blocks: Int)
+    do throws(WALError) {
+      opened = try WALFile.open(context.world.files, directory: context.directory.wal, volume: context.volume, number: n)
+    } catch { throw ElideError(error) }
+    do throws(ElideError) {
+      let mapped = try remap(segment, entry, opened.file, opened.blocks, end)
+      mapped.takeFile()
       segments.attach(n, mapped)
-    } else {
-      segments.attach(n, try remap(segment, entry, file, blocks, end))
+    } catch {
+      context.world.files.close(opened.file)
+      throw error
     }
-    ready = true
     return kept
   }
 
   private func remap(
     _ segment: OwnSegment, _ entry: SegmentEntry, _ file: FileID, _ blocks: Int, _ end: WALChain
   ) throws(ElideError) -> CachedSegment {
-    var scan: WALScan
-    do throws(WALError) {
-      scan = try WALReader.scan(context.world.files, file, volume: context.volume, wal: segment.number, blocks: blocks)
-    } catch { throw ElideError(error) }
-    guard scan.cut(at: end) else {
-      throw ElideError(.fault, "volume \(context.volume): write-ahead file \(segment.number) no longer holds frame \(end.frame)")
-    }
     let content: SegmentContent
     do throws(JournalError) {
       let blob = try journal.blob(segment.content)
       do throws(FormatError) { content = try SegmentContent.decode(blob) } catch { throw JournalError.damaged("\(error)") }
     } catch { throw ElideError(error, context.volume) }
-    let found = try SealedPlaces.find(scan, content: content, entry: entry, file: file, files: context.world.files)
+    let places: SealedPlaces
+    do throws(WALError) {
+      var scan = try WALReader.scan(context.world.files, file, volume: context.volume, wal: segment.number, blocks: blocks)
+      guard scan.cut(at: end) else {
+        throw .wrongFile(volume: context.volume, wal: segment.number, detail: "it no longer holds frame \(end.frame), sealed from it")
+      }
+      places = try Sealer(files: context.world.files, volume: context.volume).places(of: content, scan, file: file)
+    } catch { throw ElideError(error) }
+    guard places.words.count == Int(entry.blocks) else {
+      throw ElideError(.fault, "volume \(context.volume): write-ahead file \(segment.number) holds \(places.words.count) blocks of \(entry.blocks) sealed")
+    }
     do throws(Errno) {
-      return try context.cache.mapSealed(entry, file: file, words: found.words, placement: found.placement)
+      return try context.cache.mapSealed(entry, file: file, words: places.words, placement: places.placement)
     } catch { throw ElideError(error, doing: "write the map of segment \(segment.number) of volume \(context.volume)") }
   }
 
@@ -181,9 +190,8 @@ struct SealedFiles {
 
   /// Moves an uploaded file into the cache if its map is whole.
   private func adopt(_ entry: SegmentEntry, _ path: String) -> Bool {
-    guard let file = try? context.world.files.open(path, .readWrite) else { return false }
-    defer { context.world.files.close(file) }
-    guard context.cache.reopenSealed(entry, file: file) != nil else { return false }
+    guard entry.uploaded, let whole = try? context.cache.openSealed(entry, walPath: path) else { return false }
+    _ = consume whole
     return (try? context.cache.adopt(entry, walPath: path)) != nil
   }
 }

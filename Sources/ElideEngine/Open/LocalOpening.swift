@@ -119,15 +119,7 @@ package final class LocalOpening {
   /// The newest wals, oldest first: what duplicates may point at.
   package var dedup: DedupIndex {
     var index = DedupIndex()
-    var budget = index.limit
-    var found: [(UInt64, [Digest])] = []
-    for entry in tables.directory.all.reversed() where entry.blocks > 0 {
-      guard budget >= Int(entry.blocks) else { break }
-      guard let hashes = BlockSums.read(for: entry, in: context.cache) else { continue }
-      budget -= hashes.count
-      found.append((entry.number, hashes))
-    }
-    for (segment, hashes) in found.reversed() { index.insert(segment: segment, hashes: hashes) }
+    index.load(tables.directory.all, from: context.cache)
     return index
   }
 }
