@@ -281,7 +281,12 @@ final class ServerLoop {
 
   private func lookAfter(_ connection: UnsafeMutablePointer<Connection>) {
     let freed = connection.pointee.flush(self)
-    if connection.pointee.phase == .handshake && connection.pointee.handshakeOutput.isEmpty { shakeHands(connection) }
+    if connection.pointee.phase == .handshake && connection.pointee.handshakeOutput.isEmpty && !connection.pointee.input.isEmpty {
+      // The handshake was waiting for its output to leave.
+      let before = connection.pointee.inboxFirst
+      work(connection)
+      if connection.pointee.inboxFirst != before { list(connection) }
+    }
     if freed && connection.pointee.phase == .transmission && connection.pointee.process(self) { list(connection) }
     if isDraining { drain(connection) }
     if connection.pointee.isFinished && !connection.pointee.isListed { return remove(connection) }

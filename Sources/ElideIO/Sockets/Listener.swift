@@ -16,7 +16,8 @@ package enum ListenAddress: Equatable, Sendable, CustomStringConvertible {
       if path.isEmpty { return nil }
       self = .unix(path: path)
     } else if text.hasPrefix("tcp:"), let colon = text.lastIndex(of: ":") {
-      guard colon > text.index(text.startIndex, offsetBy: 3), let port = UInt16(text[text.index(after: colon)...]) else { return nil }
+      guard colon > text.index(text.startIndex, offsetBy: 3), let port = UInt16(text[text.index(after: colon)...])
+      else { return nil }
       var host = text[text.index(text.startIndex, offsetBy: 4)..<colon]
       if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
       if host.isEmpty { return nil }
