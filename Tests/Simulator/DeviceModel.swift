@@ -1,0 +1,208 @@
+import CElide
+import ElideIO
+import Glibc
+
+/// What a block device may hold: the reference of the crash oracle.
+///
+/// Each block has the list of the versions that writes gave it, in the order in which they were submitted. A write takes
+/// effect at some moment between its submission (`start`) and its completion (`end`; `UInt64.max` while in flight). After
+/// a crash the device must show the state of one moment: version v of a block may be seen at moment T if it had begun by
+/// then and no later version of that block had ended. So each block that is read back allows some intervals of moments,
+/// and the crash is explained if one moment is allowed by all blocks, and is not before what was promised.
+///
+/// A value without I/O; the moments are a counter.
+package struct DeviceModel {
+  package struct Version {
+    package var hash: UInt64
+    package var start: UInt64
+    package var end: UInt64
+    package var operation: Int
+  }
+  private struct Block {
+    var versions: [Version]
+    /// Earlier versions were promised to be gone.
+    var floor = 0
+    var bytes: [UInt8]
+  }
+
+  package static let blockBytes = 4096
+  package let size: Int
+  private var blocks: [Block]
+  /// The clock of the model: each submission and each completion is a moment of its own.
+  package private(set) var moment: UInt64 = 1
+  /// The state must not be one of before.
+  private var floor: UInt64 = 0
+  private var operations: [(versions: [(block: Int, index: Int)], start: UInt64)] = []
+
+  /// An empty device of `size` bytes.
+  package init(size: Int) {
+    self.size = size
+    let zero = [UInt8](repeating: 0, count: Self.blockBytes)
+    let version = Version(hash: Self.hash(zero), start: 0, end: 0, operation: -1)
+    blocks = Array(repeating: Block(versions: [version], bytes: zero), count: (size + Self.blockBytes - 1) / Self.blockBytes)
+  }
+
+  package var blockCount: Int { blocks.count }
+
+  package static func hash(_ bytes: [UInt8]) -> UInt64 { bytes.withUnsafeBytes { hash($0) } }
+  package static func hash(_ b: UnsafeRawBufferPointer) -> UInt64 {
+    let a = elide_crc32c(0, b.baseAddress, b.count)
+    return UInt64(elide_crc32c(0x9E37_79B9, b.baseAddress, b.count)) << 32 | UInt64(a)
+  }
+
+  // MARK: what the guest does
+
+  /// A write of bytes at an offset was submitted; nil writes zeros. Returns the operation's number.
+  package mutating func submitWrite(offset: Int, length: Int, bytes: UnsafeRawBufferPointer?) -> Int {
+    moment += 1
+    let operation = operations.count
+    var touched: [(block: Int, index: Int)] = []
+    var done = 0
+    while done < length {
+      let at = offset + done
+      let block = at / Self.blockBytes
+      let inside = at % Self.blockBytes
+      let n = min(Self.blockBytes - inside, length - done)
+      if let bytes {
+        for i in 0..<n { blocks[block].bytes[inside + i] = bytes[done + i] }
+      } else {
+        for i in 0..<n { blocks[block].bytes[inside + i] = 0 }
+      }
+      let version = Version(hash: Self.hash(blocks[block].bytes), start: moment, end: .max, operation: operation)
+      touched.append((block, blocks[block].versions.count))
+      blocks[block].versions.append(version)
+      done += n
+    }
+    operations.append((touched, moment))
+    return operation
+  }
+
+  /// The write was acknowledged. With `durable` (FUA) it will be there after any crash.
+  package mutating func acknowledge(_ operation: Int, durable: Bool = false) {
+    moment += 1
+    for (block, index) in operations[operation].versions {
+      blocks[block].versions[index].end = moment
+      if durable { blocks[block].floor = max(blocks[block].floor, index) }
+    }
+    if durable { floor = max(floor, operations[operation].start) }
+  }
+
+  /// A flush is submitted: what is acknowledged now, it will make durable. Give the result to `flushed`.
+  package mutating func submitFlush() -> UInt64 {
+    moment += 1
+    return moment
+  }
+
+  /// A flush succeeded that was submitted at `mark`.
+  package mutating func flushed(_ mark: UInt64) { promise(until: mark) }
+
+  private mutating func promise(until mark: UInt64) {
+    floor = max(floor, mark)
+    for b in blocks.indices {
+      if let last = blocks[b].versions.lastIndex(where: { $0.end <= mark }) { blocks[b].floor = max(blocks[b].floor, last) }
+    }
+  }
+
+  // MARK: what is seen
+
+  /// Whether a read of a whole block, submitted at `start` and complete now, may give this. nil, or what is wrong.
+  package func faultOfRead(_ block: Int, hash: UInt64, start: UInt64) -> String? {
+    let versions = blocks[block].versions
+    // Of the versions that had ended before the read began, only the last may be seen, and all that came after it.
+    let first = versions.lastIndex { $0.end < start } ?? 0
+    if versions[first...].contains(where: { $0.hash == hash }) { return nil }
+    return "block \(block): \(describe(block, hash))"
+  }
+
+  /// The moment now; the start of a read.
+  package mutating func tick() -> UInt64 {
+    moment += 1
+    return moment
+  }
+
+  private func describe(_ block: Int, _ hash: UInt64) -> String {
+    let versions = blocks[block].versions
+    guard let i = versions.lastIndex(where: { $0.hash == hash }) else { return "holds what was never written there" }
+    let v = versions[i]
+    let end = v.end == .max ? "in flight" : "\(v.end)"
+    return "holds version \(i) of \(versions.count - 1) (operation \(v.operation), \(v.start)...\(end)), at least \(blocks[block].floor) was promised"
+  }
+
+  /// What is acknowledged survives, since only the process ended.
+  package mutating func keepAcknowledged() { promise(until: moment) }
+
+  /// Whether the device, as read back after a crash, is a state of one moment that holds all that was promised. nil, or
+  /// what is wrong with it.
+  package func faultAfterCrash(_ found: [UInt64]) -> String? {
+    precondition(found.count == blocks.count)
+    // +1 where a block's interval begins, -1 where it ends; a moment that all blocks allow counts them all.
+    var edges: [(at: UInt64, delta: Int)] = []
+    for (b, hash) in found.enumerated() {
+      let intervals = allowed(b, hash)
+      if intervals.isEmpty { return "block \(b) \(describe(b, hash))" }
+      for i in intervals {
+        edges.append((max(i.lowerBound, floor), 1))
+        edges.append((max(i.upperBound, floor), -1))
+      }
+    }
+    edges.sort { ($0.at, $0.delta) < ($1.at, $1.delta) }  // ends before beginnings: intervals are half-open
+    var depth = 0
+    var best = 0
+    var bestAt: UInt64 = 0
+    for e in edges {
+      depth += e.delta
+      if depth > best {
+        best = depth
+        bestAt = e.at
+      }
+    }
+    if best == blocks.count { return nil }
+    let odd = found.indices.filter { b in !allowed(b, found[b]).contains { $0.contains(bestAt) } }
+    let list = odd.prefix(6).map { "block \($0) \(describe($0, found[$0]))" }.joined(separator: "; ")
+    return "a mixture of moments: \(blocks.count - best) blocks do not belong to moment \(bestAt) (promised: \(floor)): \(list)"
+  }
+
+  /// Moments at which a block may have shown this; disjoint, rising.
+  private func allowed(_ b: Int, _ hash: UInt64) -> [Range<UInt64>] {
+    let versions = blocks[b].versions
+    var out: [Range<UInt64>] = []
+    var laterEnd = UInt64.max  // the first end among later versions
+    for i in stride(from: versions.count - 1, through: blocks[b].floor, by: -1) {
+      if versions[i].hash == hash, versions[i].start < laterEnd {
+        var range = versions[i].start..<laterEnd
+        if let last = out.last, last.lowerBound < range.upperBound {
+          range = range.lowerBound..<last.upperBound
+          out.removeLast()
+        }
+        out.append(range)
+      }
+      laterEnd = min(laterEnd, versions[i].end)
+    }
+    return out.reversed()
+  }
+
+  /// Begins anew from a device as it was read back: all of it is durable.
+  package mutating func rebase(_ contents: (Int) -> [UInt8]) {
+    for b in blocks.indices {
+      let bytes = contents(b)
+      blocks[b] = Block(versions: [Version(hash: Self.hash(bytes), start: 0, end: 0, operation: -1)], bytes: bytes)
+    }
+    operations = []
+    floor = 0
+    moment += 1
+  }
+
+  /// Drops what no crash can bring back, so that long runs stay small. Only with nothing in flight, after a flush.
+  package mutating func forgetBelowFloor() {
+    for b in blocks.indices where blocks[b].floor > 0 && blocks[b].floor == blocks[b].versions.count - 1 {
+      guard let last = blocks[b].versions.last else { continue }
+      blocks[b].versions = [Version(hash: last.hash, start: 0, end: last.end, operation: last.operation)]
+      blocks[b].floor = 0
+    }
+  }
+
+  /// The newest bytes of a block, and whether a write to it is in flight.
+  package func current(_ block: Int) -> (bytes: [UInt8], settled: Bool) {
+    (blocks[block].bytes, blocks[block].versions.allSatisfy { $0.end != .max })
+  }
+}
