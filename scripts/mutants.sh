@@ -13,12 +13,18 @@ mkdir -p "$scratch"
 
 field() { sed -n "s/^$2: //p" "$1" | head -1; }
 
-refresh() { # the tree as it is, with only what changed written, so that a rebuild is short
-  rsync -a --delete --checksum --exclude .build --exclude .git "$root/" "$scratch/"
+# The tree as it is now, kept apart, so that one may go on editing. Times are kept, so that only what differs is built again.
+rm -rf "$scratch/base"
+mkdir -p "$scratch/base" "$scratch/tree"
+cp -a "$root"/Package.* "$root/Sources" "$root/Tests" "$scratch/base/"
+if [ -d "$root/fixtures" ]; then cp -a "$root/fixtures" "$scratch/base/"; fi
+refresh() {
+  rm -rf "$scratch/tree/Sources" "$scratch/tree/Tests"
+  cp -a "$scratch/base/." "$scratch/tree/"
 }
 
 apply() { # MUTANT: replaces the one place where the text stands
-  FILE="$scratch/$(field "$1" file)" MUTANT="$1" perl -0777 -e '
+  FILE="$scratch/tree/$(field "$1" file)" MUTANT="$1" perl -0777 -e '
     my $m = do { open my $f, "<", $ENV{MUTANT} or die; local $/; <$f> };
     my ($find, $replace) = $m =~ /^--- find\n(.*?)^--- replace\n(.*)\z/ms or die "not a mutant\n";
     my $s = do { open my $f, "<", $ENV{FILE} or die "$ENV{FILE}: $!\n"; local $/; <$f> };
@@ -30,18 +36,18 @@ apply() { # MUTANT: replaces the one place where the text stands
 
 survived=0
 killed=0
-for mutant in "$root"/Tests/Mutants/*.mutant; do
+for mutant in "$scratch"/base/Tests/Mutants/*.mutant; do
   name=$(basename "$mutant" .mutant)
   if [ $# -gt 0 ] && [[ " $* " != *" $name "* ]]; then continue; fi
   tests=$(field "$mutant" kills)
   refresh
   if ! apply "$mutant"; then echo "$name: STALE"; survived=$((survived + 1)); continue; fi
-  if ! (cd "$scratch" && swift build --build-tests -j 2 >"$scratch/../$name.log" 2>&1); then
-    echo "$name: DOES NOT BUILD, see .build/$name.log"; survived=$((survived + 1)); continue
+  if ! (cd "$scratch/tree" && swift build --build-tests -j 2 >"$scratch/$name.log" 2>&1); then
+    echo "$name: DOES NOT BUILD, see $scratch/$name.log"; survived=$((survived + 1)); continue
   fi
-  if (cd "$scratch" && SWIFT_BACKTRACE=enable=no timeout -k 5 "$limit" swift test --skip-build --filter "$tests" >>"$scratch/../$name.log" 2>&1); then
+  if (cd "$scratch/tree" && SWIFT_BACKTRACE=enable=no timeout -k 5 "$limit" swift test --skip-build --filter "$tests" >>"$scratch/$name.log" 2>&1); then
     echo "$name: SURVIVED $tests"; survived=$((survived + 1))
-  elif grep -qE 'Test run with 0 tests|No matching test cases' "$scratch/../$name.log"; then
+  elif grep -qE 'Test run with 0 tests|No matching test cases' "$scratch/$name.log"; then
     echo "$name: NO SUCH TESTS: $tests"; survived=$((survived + 1))
   else
     echo "$name: killed by $tests"; killed=$((killed + 1))

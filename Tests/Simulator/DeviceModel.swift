@@ -31,7 +31,7 @@ package struct DeviceModel {
   /// The clock of the model: each submission and each completion is a moment of its own.
   package private(set) var moment: UInt64 = 1
   /// The state must not be one of before.
-  private var floor: UInt64 = 0
+  package private(set) var floor: UInt64 = 0
   private var operations: [(versions: [(block: Int, index: Int)], start: UInt64)] = []
 
   /// An empty device of `size` bytes.
@@ -134,15 +134,35 @@ package struct DeviceModel {
   /// Whether the device, as read back after a crash, is a state of one moment that holds all that was promised. nil, or
   /// what is wrong with it.
   package func faultAfterCrash(_ found: [UInt64]) -> String? {
+    switch explain(found, since: floor, usesFloors: true) {
+    case .moment: nil
+    case .mixture(let text): text
+    }
+  }
+
+  /// Whether a copy of the device is a state of one moment not before `since`, however old: what another host sees.
+  package func faultOfCopy(_ found: [UInt64], since: UInt64) -> String? {
+    switch explain(found, since: since, usesFloors: false) {
+    case .moment: nil
+    case .mixture(let text): text
+    }
+  }
+
+  private enum Explanation {
+    case moment(UInt64)
+    case mixture(String)
+  }
+
+  private func explain(_ found: [UInt64], since: UInt64, usesFloors: Bool) -> Explanation {
     precondition(found.count == blocks.count)
     // +1 where a block's interval begins, -1 where it ends; a moment that all blocks allow counts them all.
     var edges: [(at: UInt64, delta: Int)] = []
     for (b, hash) in found.enumerated() {
-      let intervals = allowed(b, hash)
-      if intervals.isEmpty { return "block \(b) \(describe(b, hash))" }
+      let intervals = allowed(b, hash, usesFloors)
+      if intervals.isEmpty { return .mixture("block \(b) \(describe(b, hash))") }
       for i in intervals {
-        edges.append((max(i.lowerBound, floor), 1))
-        edges.append((max(i.upperBound, floor), -1))
+        edges.append((max(i.lowerBound, since), 1))
+        edges.append((max(i.upperBound, since), -1))
       }
     }
     edges.sort { ($0.at, $0.delta) < ($1.at, $1.delta) }  // ends before beginnings: intervals are half-open
@@ -151,23 +171,23 @@ package struct DeviceModel {
     var bestAt: UInt64 = 0
     for e in edges {
       depth += e.delta
-      if depth > best {
+      if depth >= best {
         best = depth
         bestAt = e.at
       }
     }
-    if best == blocks.count { return nil }
-    let odd = found.indices.filter { b in !allowed(b, found[b]).contains { $0.contains(bestAt) } }
+    if best == blocks.count { return .moment(bestAt) }
+    let odd = found.indices.filter { b in !allowed(b, found[b], usesFloors).contains { $0.contains(bestAt) } }
     let list = odd.prefix(6).map { "block \($0) \(describe($0, found[$0]))" }.joined(separator: "; ")
-    return "a mixture of moments: \(blocks.count - best) blocks do not belong to moment \(bestAt) (promised: \(floor)): \(list)"
+    return .mixture("a mixture of moments: \(blocks.count - best) blocks do not belong to moment \(bestAt) (promised: \(since)): \(list)")
   }
 
   /// Moments at which a block may have shown this; disjoint, rising.
-  private func allowed(_ b: Int, _ hash: UInt64) -> [Range<UInt64>] {
+  private func allowed(_ b: Int, _ hash: UInt64, _ usesFloors: Bool) -> [Range<UInt64>] {
     let versions = blocks[b].versions
     var out: [Range<UInt64>] = []
     var laterEnd = UInt64.max  // the first end among later versions
-    for i in stride(from: versions.count - 1, through: blocks[b].floor, by: -1) {
+    for i in stride(from: versions.count - 1, through: usesFloors ? blocks[b].floor : 0, by: -1) {
       if versions[i].hash == hash, versions[i].start < laterEnd {
         var range = versions[i].start..<laterEnd
         if let last = out.last, last.lowerBound < range.upperBound {
@@ -181,15 +201,31 @@ package struct DeviceModel {
     return out.reversed()
   }
 
-  /// Begins anew from a device as it was read back: all of it is durable.
-  package mutating func rebase(_ contents: (Int) -> [UInt8]) {
+  /// The device came back from a crash like this (`faultAfterCrash` said nil): what it holds is durable, what it does not
+  /// hold never happened. The history before stays, for copies of older states.
+  package mutating func survive(_ contents: [[UInt8]]) {
+    guard case .moment(let at) = explain(contents.map { Self.hash($0) }, since: floor, usesFloors: true) else { return }
+    moment += 1
     for b in blocks.indices {
-      let bytes = contents(b)
-      blocks[b] = Block(versions: [Version(hash: Self.hash(bytes), start: 0, end: 0, operation: -1)], bytes: bytes)
+      let hash = Self.hash(contents[b])
+      let versions = blocks[b].versions
+      // The version that stood at that moment; of several with these bytes the last.
+      var laterEnd = UInt64.max
+      var kept = 0
+      for i in versions.indices.reversed() {
+        if versions[i].hash == hash, versions[i].start <= at, at < laterEnd {
+          kept = i
+          break
+        }
+        laterEnd = min(laterEnd, versions[i].end)
+      }
+      blocks[b].versions.removeSubrange((kept + 1)...)
+      for i in blocks[b].versions.indices where blocks[b].versions[i].end == .max { blocks[b].versions[i].end = moment }
+      blocks[b].floor = kept
+      blocks[b].bytes = contents[b]
     }
     operations = []
-    floor = 0
-    moment += 1
+    floor = moment
   }
 
   /// Drops what no crash can bring back, so that long runs stay small. Only with nothing in flight, after a flush.
