@@ -16,6 +16,8 @@ struct PendingRequest {
   /// A fetch was answered: with this error, if not 0.
   var answered = false
   var fetchError: Int32 = 0
+  /// The keeper's box was full: nothing was asked, and nothing is answered.
+  var unsent = false
 
   init(_ request: BlockRequest) { self.request = request }
 

@@ -38,9 +38,11 @@ extension VolumeDevice {
     item.pointee.answered = false
     counters.fetchesWanted &+= 1
     if !toKeeper.send(.wanted(segment: handle.segment, r: handle.r, count: count)) {
-      // The box is full: try again at the next poll.
+      // The box is full: try again at the next poll, which nobody else may cause.
       item.pointee.answered = true
       item.pointee.fetchError = 0
+      item.pointee.unsent = true
+      wake.signal()
     }
   }
 
@@ -137,9 +139,12 @@ extension VolumeDevice {
     for i in 0..<n {
       let word = elide_load_acquire_u32(source.words + 4 &* Int(r &+ i))
       if got == bytes.count, blockWord(seed: source.seed, r: r &+ i, buffer + Int(i) << 12) == word { continue }
-      // Not what was stored: forget it, and fetch it. Blocks before it are good.
+      // Not what was stored: forget it, and fetch it. Blocks before it are good. A read that failed says nothing of what is
+      // stored, and may be the only copy: that word stays.
       counters.cacheMismatches &+= 1
-      elide_store_release_u32(UnsafeMutableRawPointer(mutating: source.words) + 4 &* Int(r &+ i), 0)
+      if got == bytes.count {
+        elide_store_release_u32(UnsafeMutableRawPointer(mutating: source.words) + 4 &* Int(r &+ i), 0)
+      }
       if i == 0 { return .missing(lba: lba, handle: handle, count: limit) }
       n = i
       break
@@ -182,6 +187,10 @@ extension VolumeDevice {
     let item = slab[i]
     guard item.pointee.missingLBA == lba, item.pointee.missing == handle else {
       item.pointee.retries = 0
+      return false
+    }
+    if item.pointee.unsent {
+      item.pointee.unsent = false
       return false
     }
     item.pointee.retries &+= 1

@@ -172,6 +172,8 @@ package final class VolumeDevice: BlockDevice {
 
   package func submit(_ request: BlockRequest) -> Submission {
     if isHalted { return .done(EIO) }
+    // The transport has checked it, against a size that only grows; what indexes by LBA here relies on it.
+    guard request.offset <= size, request.length <= size &- request.offset else { return .done(EINVAL) }
     switch request.operation {
     case .read: return submitRead(request)
     case .prefetch:

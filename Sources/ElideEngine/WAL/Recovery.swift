@@ -87,10 +87,14 @@ package struct WALRecovery {
     var durable = max(start.frame, marks.map(\.end.frame).max() ?? 0)
     for w in scanned { durable = max(durable, w.scan.frames.map(\.durable).max() ?? 0) }
 
-    let broken = try walk(&log, marks)
+    var broken = try walk(&log, marks)
     // Where the headers end, anything may follow: what is there still proves what was durable.
-    let (mark, seen) = try searchBeyond(scanned, blocksOf, from: broken)
-    durable = max(durable, mark)
+    let beyond = try searchBeyond(scanned, blocksOf, from: broken, last: log.end)
+    durable = max(durable, beyond.durable)
+    if beyond.disagrees, log.end.frame > 0, broken.frame == log.end.frame &+ 1 {
+      broken.frame = log.end.frame
+      broken.detail = "records of it are lost"
+    }
     let lost = broken.frame
     if lost <= durable { throw .corrupt(volume: volume, wal: broken.wal, frame: lost, detail: broken.detail) }
 
@@ -98,7 +102,7 @@ package struct WALRecovery {
     // What followed the break as valid frames, and what the data check threw away.
     let kept = log.wals.reduce(0) { $0 + $1.scan.frames.count }
     let before = scanned.reduce(0) { $0 + $1.scan.frames.count }
-    log.discarded = UInt64(before - kept) + seen
+    log.discarded = UInt64(before - kept) + beyond.headers
     return log
   }
 
@@ -166,19 +170,19 @@ package struct WALRecovery {
   /// Durable marks and headers after the break: in the rest of the broken file, and in the files after it (whose own
   /// scans have been looked at; their rests have not).
   private func searchBeyond(
-    _ scanned: [RecoveredWAL], _ blocksOf: [Int], from broken: Break
-  ) throws(WALError) -> (durable: UInt64, headers: UInt64) {
-    var durable: UInt64 = 0
-    var headers: UInt64 = 0
+    _ scanned: [RecoveredWAL], _ blocksOf: [Int], from broken: Break, last: WALChain
+  ) throws(WALError) -> WALReader.Beyond {
+    var all = WALReader.Beyond()
     for i in scanned.indices where i >= broken.index {
       let w = scanned[i]
       let found = try WALReader.marksBeyond(
         files, w.file, volume: volume, wal: w.number, blocks: blocksOf[i], incarnation: w.scan.incarnation,
-        from: w.scan.endPosition)
-      durable = max(durable, found.durable)
-      headers += found.headers
+        from: w.scan.endPosition, last: last)
+      all.durable = max(all.durable, found.durable)
+      all.headers += found.headers
+      if found.disagrees { all.disagrees = true }
     }
-    return (durable, headers)
+    return all
   }
 
   /// Checks bounds of every record, and the data of all frames above the durable mark; cuts at the first bad block.

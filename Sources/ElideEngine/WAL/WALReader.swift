@@ -120,27 +120,37 @@ package enum WALReader {
     return scan
   }
 
-  /// The highest durable mark, and how many headers there are, in valid headers of this file at or after `position`: what
-  /// a broken file still proves about the frames before the break.
-  package static func marksBeyond(
-    _ files: any Files, _ file: FileID, volume: ULID, wal: UInt64, blocks: Int, incarnation: ULID?, from position: Int
-  ) throws(WALError) -> (durable: UInt64, headers: UInt64) {
-    let window = HeaderWindow(files: files, file: file, blocks: blocks)
-    window.sequential = true
+  /// What the valid headers of a file behind a break still prove about the frames before it.
+  struct Beyond {
+    /// The highest durable mark, and how many headers there are.
     var durable: UInt64 = 0
     var headers: UInt64 = 0
+    /// The next frame is there, and continues from another state of the last: records of that one are lost, and with them
+    /// the place where the next was looked for.
+    var disagrees = false
+  }
+
+  /// Looks at every block of the file at or after `position`; `last` is where the chain stands.
+  static func marksBeyond(
+    _ files: any Files, _ file: FileID, volume: ULID, wal: UInt64, blocks: Int, incarnation: ULID?, from position: Int,
+    last: WALChain
+  ) throws(WALError) -> Beyond {
+    let window = HeaderWindow(files: files, file: file, blocks: blocks)
+    window.sequential = true
+    var found = Beyond()
     do {
       for p in stride(from: position, to: blocks, by: 1) {
         guard let block = try window.block(at: p) else { break }
         guard let (h, _) = FrameHeader.decode(block), h.volume == volume, h.wal == wal else { continue }
         if let incarnation, h.incarnation != incarnation { continue }
-        durable = max(durable, h.durable)
-        headers += 1
+        found.durable = max(found.durable, h.durable)
+        found.headers += 1
+        if h.frame == last.frame &+ 1 && h.previousCRC != last.crc { found.disagrees = true }
       }
     } catch {
       throw .system(volume: volume, wal: wal, operation: "read", error: error)
     }
-    return (durable, headers)
+    return found
   }
 
   /// Takes in the frame whose header block is given; false when it ends the scan, whose `stop` then says why.
