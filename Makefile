@@ -20,7 +20,9 @@ deps:
 build: deps
 	swift build -c $(CONFIGURATION) --product elide
 
-test: unit-test conformance
+test: unit-test
+	@if [ -f Tests/Conformance/run.sh ]; then $(MAKE) --no-print-directory conformance; \
+	else echo "conformance: not built yet (Tests/Conformance/run.sh is missing), nothing was run"; fi
 
 # Swift Testing works in release as in debug here, since the tests see only what is `package`.
 unit-test: build
@@ -39,7 +41,10 @@ format:
 demo: build
 	@scripts/lane.sh demo scripts/demo.sh
 
-bench soak vm-test findings: build
+bench: build
+	@scripts/lane.sh bench Tests/Bench/bench.py --elide $(BIN)
+
+soak vm-test findings: build
 	@scripts/lane.sh $@ scripts/$@.sh
 
 fuzz: deps

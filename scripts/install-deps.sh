@@ -5,7 +5,7 @@ set -euo pipefail
 
 packages=(
   liblmdb-dev liburing-dev libzstd-dev libssl-dev libcurl4-openssl-dev pkg-config make
-  e2fsprogs nbdkit libnbd-bin python3-libnbd nbdfuse fuse3 qemu-utils fio
+  e2fsprogs nbdkit libnbd-bin python3-libnbd fuse3 qemu-utils fio
 )
 
 check_swift() {
@@ -27,6 +27,8 @@ missing_packages() {
   for p in "${packages[@]}"; do
     dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || echo "$p"
   done
+  # A package of its own on some releases, a part of libnbd-bin on others.
+  command -v nbdfuse >/dev/null || echo nbdfuse
 }
 
 check_swift
