@@ -78,7 +78,6 @@ package enum LaneResult: Sendable {
   case pagePut(page: UInt64, PagePutOutcome)
   case checkpointPut(key: String, StoreError?)
   case hintPut(StoreError?)
-  case fetched(FrontMessage)
 }
 
 /// A body on its way: encoded, not uploaded.

@@ -7,15 +7,17 @@ struct Ending {
   enum Phase: Equatable { case sealing, shipping, closing, publishing, done }
   var phase = Phase.sealing
   var ship: Bool
-  var reply: Reply<Void>
+  var replies: [Reply<Void>]
   /// With `ship`: the last page must reach this entry.
   var publishThrough: UInt64?
   var madeCheckpoint = false
 
   init(ship: Bool, reply: Reply<Void>) {
     self.ship = ship
-    self.reply = reply
+    replies = [reply]
   }
+
+  func answer(_ result: Result<Void, ElideError>) { for reply in replies { reply.answer(result) } }
 }
 
 extension VolumeKeeper {
@@ -34,6 +36,10 @@ extension VolumeKeeper {
       }
       return try close()
     case .publishing:
+      if ending?.ship == false {
+        finish()
+        return true
+      }
       if case .current = hint {} else { return false }
       guard let all = ending?.publishThrough, pageLog.nextSeq > all, intent == nil else { return false }
       finish()
@@ -87,6 +93,6 @@ extension VolumeKeeper {
   private func finish() {
     ending?.phase = .done
     publishStatus()
-    ending?.reply.answer(.success(()))
+    ending?.answer(.success(()))
   }
 }

@@ -1,7 +1,5 @@
 import ElideIO
 import ElideProjections
-import Glibc
-import Synchronization
 
 extension VolumeKeeper {
   /// Sends what the front's box had no room for.
@@ -41,7 +39,6 @@ extension VolumeKeeper {
     case .pagePut(let page, let outcome): try pagePut(page, outcome)
     case .checkpointPut(let key, let error): try checkpointPut(key, error)
     case .hintPut(let error): hintPut(error)
-    case .fetched(let message): tell(message)
     }
     return true
   }
@@ -50,6 +47,13 @@ extension VolumeKeeper {
   func takeRequest() throws(KeeperHalt) -> Bool {
     guard let request = requests.receive() else { return false }
     if ending != nil {
+      if case .finish(let ship, let reply) = request {
+        // Who waited for the store in vain may still end without it.
+        ending?.replies.append(reply)
+        if !ship { ending?.ship = false }
+        if ending?.phase == .done { reply.answer(.success(())) }
+        return true
+      }
       refuse(request, ElideError(.tryLater, "volume \(context.volume) is being closed"))
       return true
     }
@@ -89,16 +93,7 @@ extension VolumeKeeper {
   /// Brings blocks that a read waits for into the cache; the answer goes straight to the front.
   func fetch(_ segment: UInt64, _ r: UInt32, _ count: UInt32) {
     counters.fetches += 1
-    let (fetcher, front, results) = (fetcher, front, results)
-    context.executor.submit(.fetch) {
-      var code: Int32 = 0
-      do throws(SegmentError) {
-        // Bytes instead of a cached block mean that the disk is full: the front reads from files only.
-        if try fetcher.fetch(segment: segment, r: r, count: count) != nil { code = ENOSPC }
-      } catch { code = errno(of: error) }
-      let message = FrontMessage.fetched(segment: segment, r: r, count: count, error: code)
-      if !front.send(message) { _ = results.send(.fetched(message)) }
-    }
+    FetchJob.submit(fetcher, context.executor, front, segment, r, count)
   }
 
   func makeStatus() -> VolumeStatus {
@@ -128,10 +123,4 @@ extension VolumeKeeper {
     return SnapshotInfo(
       snapshot: snapshot.id, label: snapshot.label, point: snapshot.point, size: tables.state.size, isPublished: isPublished)
   }
-}
-
-/// The errno that a failed fetch means to a guest: a full disk is told apart, all else is an I/O error.
-private func errno(of error: SegmentError) -> Int32 {
-  if case .disk(let e) = error, e == .noSpace { return ENOSPC }
-  return EIO
 }

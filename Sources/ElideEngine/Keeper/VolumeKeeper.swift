@@ -20,7 +20,7 @@ import Synchronization
 ///
 /// Owned by one thread, which calls `step` until it returns false, and again when woken or at `deadline`. Mailboxes and
 /// `status` are for any thread. Crash meaning: everything in here is rebuilt from the journal, its rows and the files.
-package final class VolumeKeeper {
+package final class VolumeKeeper: Stepper {
   let context: KeeperContext
   let journal: Journal
   let tables: VolumeTables
@@ -82,8 +82,8 @@ package final class VolumeKeeper {
   var haltReason: KeeperHalt?
   var counters = KeeperCounters()
   var lastError: String?
-  private let published: Mutex<VolumeStatus>
-  let fetchesInFlight = Atomic<Int>(0)
+  /// For other threads.
+  package let port: KeeperPort
 
   package init(
     context: KeeperContext, journal: Journal, tables: VolumeTables, segments: VolumeSegments, encodings: Encodings,
@@ -97,7 +97,8 @@ package final class VolumeKeeper {
     self.front = front
     fetcher = Fetcher(store: context.store, segments: segments, encodings: encodings)
     inbox = Mailbox(capacity: 4096, wake: wake)
-    requests = Mailbox(capacity: 64, wake: wake)
+    port = KeeperPort(volume: context.volume, wake: wake)
+    requests = port.requests
     results = Mailbox(capacity: 1024, wake: wake)
     wals = recovered.wals
     chain = recovered.chain
@@ -113,7 +114,6 @@ package final class VolumeKeeper {
     walBackoff = backoff
     pageBackoff = backoff
     checkpointBackoff = backoff
-    published = Mutex(VolumeStatus(volume: context.volume))
     if let head = journal.head, head.seq >= pageLog.nextSeq { waitingSince = context.now }
     for segment in tables.state.ordered where !segment.isSafe { addShipment(segment.number, blocks: segment.blocks) }
     publishStatus()
@@ -227,7 +227,7 @@ package final class VolumeKeeper {
       }
     }
     awaiting = []
-    ending?.reply.answer(.failure(error))
+    ending?.answer(.failure(error))
     _ = flushOutbox()
     publishStatus()
   }
@@ -263,12 +263,38 @@ package final class VolumeKeeper {
 
   // MARK: Status
 
-  /// Any thread.
-  package var status: VolumeStatus { published.withLock { $0 } }
+  package var status: VolumeStatus { port.status }
 
-  func publishStatus() {
-    let status = makeStatus()
-    published.withLock { $0 = status }
+  func publishStatus() { port.publish(makeStatus()) }
+}
+
+/// What threads other than the keeper's may touch of it: its box of requests and its last status.
+package final class KeeperPort: Sendable {
+  package let requests: Mailbox<KeeperRequest>
+  private let published: Mutex<VolumeStatus>
+
+  init(volume: ULID, wake: @escaping @Sendable () -> Void) {
+    requests = Mailbox(capacity: 64, wake: wake)
+    published = Mutex(VolumeStatus(volume: volume))
+  }
+
+  /// As of the keeper's last step.
+  package var status: VolumeStatus { published.withLock { $0 } }
+  func publish(_ status: VolumeStatus) { published.withLock { $0 = status } }
+
+  /// Publishes everything written until now; the answer is the cut.
+  package func cut() -> Reply<UInt64> { ask { .cut($0) } }
+  /// With `publish` the answer comes once other hosts can open the snapshot.
+  package func snapshot(label: String, publish: Bool) -> Reply<SnapshotInfo> {
+    ask { .snapshot(label: label, publish: publish, $0) }
+  }
+  /// Grows the device; the answer is the new size.
+  package func resize(_ size: UInt64) -> Reply<UInt64> { ask { .resize(size, $0) } }
+
+  private func ask<T>(_ request: (Reply<T>) -> KeeperRequest) -> Reply<T> {
+    let reply = Reply<T>()
+    if !requests.send(request(reply)) { reply.answer(.failure(ElideError(.tryLater, "too many requests are waiting"))) }
+    return reply
   }
 }
 

@@ -70,6 +70,12 @@ package final class LocalOpening {
     context.world.files.close(lock)
   }
 
+  /// Closes the write-ahead files, when no keeper took them over.
+  package func closeFiles() {
+    for wal in recovered.wals.values where wal.file != .none { context.world.files.close(wal.file) }
+    recovered.wals = [:]
+  }
+
   // MARK: The write-ahead log
 
   private func recoverLog(_ marks: [OpenedMark]) throws(ElideError) -> RecoveredLog {
@@ -92,7 +98,7 @@ package final class LocalOpening {
     do throws(ElideError) {
       try SealedFiles(context, tables, segments, journalStore).recover(into: &recovered)
     } catch {
-      for w in recovered.wals.values { context.world.files.close(w.file) }
+      for w in recovered.wals.values where w.file != .none { context.world.files.close(w.file) }
       throw error
     }
     return log
