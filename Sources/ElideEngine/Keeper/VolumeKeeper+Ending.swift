@@ -56,7 +56,8 @@ extension VolumeKeeper {
       return true
     }
     if wal.end == nil {
-      wals[number]?.end = try endOf(wal)
+      let end = try endOf(wal)
+      wals[number]?.end = end
       return true
     }
     // `sealNext` had its turn and did nothing: a full disk, or too much that is not sent. Without the store there is no
