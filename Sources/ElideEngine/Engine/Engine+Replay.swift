@@ -27,7 +27,7 @@ extension Engine {
     let total = objects.reduce(0) { $0 + $1.size }
     var done: UInt64 = 0
     for object in objects {
-      guard progress(Progress(step: .copy, done: done, total: total)) else {
+      guard progress(WorkProgress(step: .copy, done: done, total: total)) else {
         throw ElideError(.interrupted, "interrupted; run it again to go on")
       }
       // A hint is rewritten in place; everything else never changes.

@@ -38,7 +38,7 @@ package struct VolumeSummary: Equatable, Sendable {
 }
 
 /// How far long work is. Called from the thread that called the engine, a few times a second at most.
-package struct Progress: Equatable, Sendable {
+package struct WorkProgress: Equatable, Sendable {
   package enum Step: String, Sendable { case digest, seal, upload, publish, verify, copy }
   package var step: Step
   /// Bytes, of `total` (0: not known).
@@ -52,7 +52,7 @@ package struct Progress: Equatable, Sendable {
 }
 
 /// Reports progress; false asks to stop, and the work ends with `.interrupted`, leaving nothing half-made behind.
-package typealias ProgressHandler = (Progress) -> Bool
+package typealias ProgressHandler = (WorkProgress) -> Bool
 
 extension Engine {
   func summary(_ row: NameRow, _ state: VolumeState) -> VolumeSummary {

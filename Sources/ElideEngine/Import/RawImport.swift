@@ -50,7 +50,7 @@ struct RawImport {
 
   /// Reads the file in pieces of a segment, the last one padded with zeros to a whole block, and returns its SHA-256.
   private func readAll(
-    _ step: Progress.Step, _ body: (UInt64, UnsafeRawPointer, Int) throws(ElideError) -> Void
+    _ step: WorkProgress.Step, _ body: (UInt64, UnsafeRawPointer, Int) throws(ElideError) -> Void
   ) throws(ElideError) -> Digest {
     let pieceBytes = Self.segmentBlocks * Self.block
     let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: pieceBytes, alignment: Self.block)
@@ -69,7 +69,7 @@ struct RawImport {
       if blocks * Self.block > want { memset(base + want, 0, blocks * Self.block - want) }
       try body(offset / UInt64(Self.block), base, blocks)
       offset += UInt64(want)
-      guard progress(Progress(step: step, done: offset, total: size)) else {
+      guard progress(WorkProgress(step: step, done: offset, total: size)) else {
         throw ElideError(.interrupted, "interrupted; nothing was imported")
       }
     }
@@ -111,7 +111,7 @@ struct RawImport {
     let total = max(1, keeper.unsentBytes)
     var stopped = false
     try made.drive {
-      stopped = !progress(Progress(step: .upload, done: total - min(total, keeper.unsentBytes), total: total))
+      stopped = !progress(WorkProgress(step: .upload, done: total - min(total, keeper.unsentBytes), total: total))
       return keeper.unsentBytes == 0 || stopped
     }
     if stopped { throw ElideError(.interrupted, "interrupted; nothing was imported") }

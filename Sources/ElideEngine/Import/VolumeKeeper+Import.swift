@@ -21,7 +21,11 @@ extension VolumeKeeper {
     counters.duplicateBlocks += duplicates
     guard builder.blockCount > 0, let entry = tables.directory[number] else { return true }
     do throws(Errno) {
-      let file = try segments.attach(number)
+      // A cache file may be evicted by any process. This one stays open until it is uploaded, and so keeps its bytes.
+      var cached = entry
+      cached.uploaded = true
+      let file = try context.cache.open(cached)
+      segments.attach(number, file)
       for r in 0..<builder.blockCount { try file.store(r, count: 1, block(r)) }
     } catch {
       throw KeeperHalt(error == .noSpace ? .tryLater : .failed, "segment \(number) in the cache: \(error)")

@@ -20,6 +20,12 @@ package struct Auditor {
     self.journal = journal
   }
 
+  private func hasJournal(_ volume: ULID) throws(ElideError) -> Bool {
+    guard let journal = try journal(volume) else { return false }
+    journal.close()
+    return true
+  }
+
   /// The key that signs a volume's pages, and whether the caller vouched for it.
   func key(of volume: ULID) throws(ElideError) -> (key: [UInt8], isAnchored: Bool) {
     if let key = trusted[volume] { return (key, true) }
@@ -52,6 +58,7 @@ package struct Auditor {
   ) throws(ElideError) -> VolumeFold {
     guard depth < 64 else { throw ElideError(.fault, "volume \(volume) has more than 64 ancestors") }
     let history = try history(of: volume, from: source)
+    defer { history.close() }
     return try fold(history, from: source, through: through, depth: depth, observe: observe)
   }
 
@@ -97,7 +104,7 @@ package struct Auditor {
     }
     do throws(ElideError) {
       // A parent that has no journal here is read from the store: its cut was published.
-      let isHere = try journal(lineage.parent) != nil
+      let isHere = try hasJournal(lineage.parent)
       let place: HistorySource = source == .local && !isHere ? .store : source
       let parent = try fold(lineage.parent, from: place, through: lineage.seq, depth: depth + 1)
       return VolumeFold(volume: volume, inherited: parent.base)
@@ -122,8 +129,10 @@ package struct Auditor {
         if case .continued(_, let l) = committed.event { report.ancestors.append(l.parent) }
       }
     } catch {
+      scan.close()
       throw ElideError(error, volume)
     }
+    scan.close()
     var checkpoints: [UInt64: CheckpointLocator] = [:]
     for c in scan.checkpoints where c.volume == volume { checkpoints[c.seq] = c }
 

@@ -12,6 +12,8 @@ package protocol History: AnyObject {
   func next() throws(ReplayError) -> (raw: [UInt8], page: UInt64?)?
   /// A blob that an entry named, checked.
   func blob(_ digest: Digest) throws(ReplayError) -> [UInt8]
+  /// Gives the journal back: it is opened once at a time in a process. Nothing may be asked afterwards.
+  func close()
   /// Map checkpoints named by the pages read so far. None for a local journal.
   var checkpoints: [CheckpointLocator] { get }
 }
@@ -30,6 +32,8 @@ package final class LocalHistory: History {
   }
 
   package var checkpoints: [CheckpointLocator] { [] }
+
+  package func close() { store.close() }
 
   package func next() throws(ReplayError) -> (raw: [UInt8], page: UInt64?)? {
     guard let last, seq <= last else { return nil }
@@ -74,6 +78,8 @@ package final class PageHistory: History {
     self.store = store
     chain = PageChain(volume: volume, key: key)
   }
+
+  package func close() {}
 
   package func next() throws(ReplayError) -> (raw: [UInt8], page: UInt64?)? {
     while position == entries.count {

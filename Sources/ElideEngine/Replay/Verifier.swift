@@ -10,6 +10,7 @@ extension Auditor {
     let anchor = try? key(of: volume)
     report.isAnchored = anchor?.isAnchored ?? false
     let history = try history(of: volume, from: source)
+    defer { history.close() }
     var replay = JournalReplay(log: "volume/\(volume)")
     var state = VolumeState(volume: volume)
     var contents: [UInt64: Digest] = [:]

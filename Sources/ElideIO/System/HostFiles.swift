@@ -145,7 +145,12 @@ package final class HostFiles: Files {
 
   package func rename(_ from: String, to: String) throws(Errno) { _ = try checked { Glibc.rename(from, to) } }
   package func link(_ from: String, to: String) throws(Errno) { _ = try checked { Glibc.link(from, to) } }
-  package func remove(_ path: String) throws(Errno) { _ = try checked { Glibc.unlink(path) } }
+  package func remove(_ path: String) throws(Errno) {
+    do throws(Errno) { _ = try checked { Glibc.unlink(path) } } catch {
+      guard error.code == EISDIR else { throw error }
+      _ = try checked { rmdir(path) }
+    }
+  }
 
   package func list(_ path: String) throws(Errno) -> [String] {
     guard let directory = opendir(path) else { throw Errno.current }

@@ -58,6 +58,7 @@ package protocol Files: AnyObject, Sendable {
   func rename(_ from: String, to: String) throws(Errno)
   /// Hard link; `EEXIST` when `to` exists. The put-if-absent of a directory.
   func link(_ from: String, to: String) throws(Errno)
+  /// Removes a file, or a directory that is empty.
   func remove(_ path: String) throws(Errno)
   /// Names in a directory, sorted, without "." and "..".
   func list(_ path: String) throws(Errno) -> [String]
