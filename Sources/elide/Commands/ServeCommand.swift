@@ -1,0 +1,101 @@
+import ArgumentParser
+import ElideEngine
+import ElideIO
+import Foundation
+import Logging
+
+struct ServeCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "serve", abstract: "Serve volumes over NBD, in the foreground.",
+    discussion: """
+      Examples:
+        elide serve vm1 --nbd unix:/run/vm1.sock
+        elide serve vm1 vm2 --nbd tcp:127.0.0.1:10809
+        elide serve vm1 --nbd unix:/tmp/s --run 'nbdcopy "$uri" disk.img'
+
+      Each volume is an export of its name, each of its snapshots a read-only export name@label. A volume that was not
+      made in this data directory is served read-only at its newest published cut, and fetches what is read. At Ctrl-C
+      clients are drained and everything is shipped; a second Ctrl-C kills, which loses nothing that was acknowledged.
+      """)
+  @OptionGroup var options: GlobalOptions
+  @Argument(help: "Names or ULIDs, with @label or :seq for a point in the past.") var targets: [String]
+  @Option(name: .long, help: ArgumentHelp("Where to listen; may be repeated.", valueName: "unix:PATH|tcp:HOST:PORT"))
+  var nbd: [String] = []
+  @Flag(name: .long, help: "Refuse writes.") var readOnly = false
+  @Option(name: .long, help: "Run a shell command with $uri set to the first export, and exit with its code.") var run: String?
+  var isQuiet = false
+  @Option(name: .long, help: "Look for requests this long before sleeping, in microseconds; costs a core, saves latency.") var spin = 0
+
+  func validate() throws {
+    if targets.isEmpty { throw ValidationError("Name a volume to serve.") }
+    if nbd.isEmpty && run == nil { throw ValidationError("Say where to listen: --nbd unix:PATH or --nbd tcp:HOST:PORT.") }
+    for text in nbd where ListenAddress(text) == nil { throw ValidationError("'\(text)' is neither unix:PATH nor tcp:HOST:PORT.") }
+    if spin < 0 || spin > 1_000_000 { throw ValidationError("--spin is in microseconds, at most 1000000.") }
+  }
+
+  func run() async throws {
+    Interrupt.install()
+    let engine = try options.engine()
+    let session = ServeSession(engine)
+    defer { session.abandon() }
+    for target in targets { try session.open(target, readOnly: readOnly) }
+
+    var addresses = nbd.compactMap { ListenAddress($0) }
+    var scratch: String?
+    if addresses.isEmpty {
+      let directory = NSTemporaryDirectory() + "elide-\(getpid())"
+      try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+      scratch = directory
+      addresses = [.unix(path: directory + "/nbd.sock")]
+    }
+    defer { if let scratch { try? FileManager.default.removeItem(atPath: scratch) } }
+
+    var configuration = NBDServerConfiguration()
+    configuration.spin = spin
+    let log = Logger(label: "elide.nbd")
+    configuration.log = { log.debug("\($0)") }
+    let server: NBDServer
+    do throws(NBDServerError) {
+      server = try NBDServer(listening: addresses, exports: session.provider(), configuration: configuration)
+    } catch { throw ElideError(.failed, error.description) }
+    let thread = try server.start()
+    let controls = try session.listen()
+    for address in server.addresses where !isQuiet { Output.note("serving \(session.exports.joined(separator: ", ")) on \(address)") }
+
+    var code: Int32 = 0
+    if let command = run {
+      code = try await runCommand(command, uri: uri(server.addresses[0], session.exports[0]))
+    } else {
+      while !Interrupt.isSet, session.failure() == nil { try? await Task.sleep(for: .milliseconds(50)) }
+    }
+    for control in controls { control.cancel() }
+    server.stop()
+    thread.join()
+    let failed = session.failure()
+    try session.close()
+    if let failed { throw ElideError(.failed, failed) }
+    if code != 0 { throw ExitCode(code) }
+  }
+
+  private func uri(_ address: ListenAddress, _ export: String) -> String {
+    switch address {
+    case .unix(let path): NBDURI.unix(path: path, export: export)
+    case .tcp(let host, let port): NBDURI.tcp(host: host, port: port, export: export)
+    case .inherited: ""
+    }
+  }
+
+  /// The exit code of `sh -c command`, waited for on a thread of its own.
+  private func runCommand(_ command: String, uri: String) async throws -> Int32 {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = ["-c", command]
+    process.environment = ProcessInfo.processInfo.environment.merging(["uri": uri]) { $1 }
+    return try await withCheckedThrowingContinuation { continuation in
+      process.terminationHandler = { p in
+        continuation.resume(returning: p.terminationReason == .exit ? p.terminationStatus : 128 + p.terminationStatus)
+      }
+      do { try process.run() } catch { continuation.resume(throwing: ElideError(.failed, "cannot run the command: \(error)")) }
+    }
+  }
+}

@@ -1,0 +1,95 @@
+import ElideEngine
+import ElideIO
+
+/// The volumes that one `serve` process has open, from opening to the last flush. Owned by the command's thread; between
+/// the server's start and its end the devices are the server thread's.
+final class ServeSession {
+  private struct Served {
+    let export: String
+    let volume: OpenedVolume
+    let isReadOnly: Bool
+  }
+  private let engine: Engine
+  private var served: [Served] = []
+  private var closed = false
+
+  init(_ engine: Engine) { self.engine = engine }
+
+  /// Names of the exports, in the order in which the volumes were given.
+  var exports: [String] { served.map(\.export) }
+
+  func open(_ target: String, readOnly: Bool) throws {
+    let volume = try engine.open(VolumeSource(target))
+    served.append(Served(export: target, volume: volume, isReadOnly: readOnly || volume.isReadOnly))
+    try volume.start()
+  }
+
+  func provider() -> sending ServedExports {
+    // Handed over: this thread touches no device before the server has ended.
+    nonisolated(unsafe) let exports = ServedExports(served.map { ($0.export, $0.volume.device, $0.isReadOnly) }, engine)
+    return exports
+  }
+
+  /// A control socket for each volume that is written here.
+  func listen() throws -> [Task<Void, any Error>] {
+    try engine.world.files.makeDirectory(engine.directory.run)
+    return served.compactMap { s in
+      guard let port = s.volume.port else { return nil }
+      let control = ControlServer(port: port, path: engine.directory.control(s.volume.volume))
+      return Task { try await control.run() }
+    }
+  }
+
+  /// Why a volume stopped serving, if one did.
+  func failure() -> String? {
+    for s in served {
+      if let status = s.volume.port?.status, status.state == .halted { return "\(s.export): \(status.reason ?? "halted")" }
+    }
+    return nil
+  }
+
+  private func removeSockets() {
+    for s in served where s.volume.port != nil { try? engine.world.files.remove(engine.directory.control(s.volume.volume)) }
+  }
+
+  /// Ships everything and closes. Call when no transport uses the devices any more.
+  func close() throws {
+    closed = true
+    removeSockets()
+    for s in served { try s.volume.close(ship: true) }
+  }
+
+  /// On the way out after an error: what is acknowledged is on disk, and the next open finds it.
+  func abandon() {
+    if !closed { removeSockets() }
+  }
+}
+
+/// The served volumes as NBD exports: each under its name, and its snapshots, opened when a client asks, as name@label.
+/// Used on the server's thread only.
+final class ServedExports: ExportProvider {
+  private let volumes: [(name: String, device: VolumeDevice, isReadOnly: Bool)]
+  private let engine: Engine
+  private var snapshots: [String: OpenedVolume] = [:]
+
+  init(_ volumes: [(String, VolumeDevice, Bool)], _ engine: Engine) {
+    self.volumes = volumes.map { (name: $0.0, device: $0.1, isReadOnly: $0.2) }
+    self.engine = engine
+  }
+
+  func names() -> [String] { volumes.map(\.name) }
+
+  func residents() -> [any BlockDevice] { volumes.map(\.device) }
+
+  func open(_ name: String) -> ExportInfo? {
+    if let found = volumes.first(where: { $0.name == name || (name.isEmpty && $0.name == volumes.first?.name) }) {
+      return ExportInfo(device: found.device, isReadOnly: found.isReadOnly)
+    }
+    if let open = snapshots[name] { return ExportInfo(device: open.device, isReadOnly: true) }
+    guard name.contains("@"), let base = name.split(separator: "@").first, volumes.contains(where: { $0.name == base }),
+      let source = try? VolumeSource(name), let opened = try? engine.open(source), (try? opened.start()) != nil
+    else { return nil }
+    snapshots[name] = opened
+    return ExportInfo(device: opened.device, isReadOnly: true, description: "snapshot \(name)")
+  }
+}

@@ -1,0 +1,73 @@
+import ArgumentParser
+import ElideEngine
+import Foundation
+import Glibc
+
+/// The command line: nouns, then verbs. Each command is a file in `Commands/`; what they share is in `Support/`.
+@main struct Elide: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "elide",
+    abstract: "Block storage for many virtual machines: logs, forks, and a history that can be replayed.",
+    discussion: """
+      A first volume:
+        elide volume create vm1 --size 10G
+        elide serve vm1 --nbd unix:/tmp/vm1.sock
+
+      Exit codes: 0 done, 1 failed, 2 usage, 3 unknown, 4 verification found a fault, 10 not found, 11 owned by another,
+      12 fenced, 13 the store refused, 75 try later, 130 interrupted.
+      """,
+    version: "0.1.0",
+    subcommands: [
+      VolumeCommand.self, SnapshotCommand.self, ServeCommand.self, EventsCommand.self, StoreCommand.self, CacheCommand.self,
+      InspectCommand.self, StatusCommand.self,
+    ])
+
+  static func main() async {
+    signal(SIGPIPE, SIG_IGN)
+    do {
+      var command = try parseAsRoot()
+      if var asynchronous = command as? any AsyncParsableCommand {
+        try await asynchronous.run()
+      } else {
+        try command.run()
+      }
+    } catch let error as ElideError {
+      Output.note("elide: \(error.message)")
+      Glibc.exit(error.exitCode)
+    } catch let code as ExitCode {
+      Glibc.exit(code.rawValue)
+    } catch {
+      let code = exitCode(for: error).rawValue
+      let text = fullMessage(for: error)
+      if code == 0 { print(text) } else { Output.note(text) }
+      // The parser's own code for bad usage is 64; ours is 2.
+      Glibc.exit(code == 64 ? 2 : code)
+    }
+  }
+}
+
+extension GlobalOptions {
+  /// The engine on this host. `createStore`: whether a missing store directory is made.
+  func engine(createStore: Bool = true) throws -> Engine {
+    try Engine.onHost(dataDirectory: dataDirectory, store: storeURL, createStore: createStore)
+  }
+}
+
+/// Turns what the engine says of its progress into a progress line; ends long work at Ctrl-C.
+final class ProgressReporter {
+  private var line: ProgressLine?
+  private var step: WorkProgress.Step?
+
+  init() { Interrupt.install() }
+
+  func handle(_ progress: WorkProgress) -> Bool {
+    if progress.step != step {
+      line?.end()
+      line = ProgressLine(progress.step.rawValue, total: progress.total)
+      step = progress.step
+    }
+    line?.update(progress.done)
+    return !Interrupt.isSet
+  }
+  func end() { line?.end() }
+}

@@ -1,0 +1,90 @@
+import ElideEngine
+import ElideIO
+
+// What `--json` prints. The fields are a contract: docs/cli-json.md lists them, and names are never reused.
+
+struct VolumeJSON: Encodable {
+  let name: String?
+  let volume: String
+  let size: UInt64
+  let image: Bool
+  let writable: Bool
+  let parent: String?
+  let parentSeq: UInt64?
+  let created: UInt64
+
+  init(_ v: VolumeSummary) {
+    name = v.name
+    volume = v.volume.description
+    size = v.size
+    image = v.isImage
+    writable = v.isWritable
+    parent = v.parent?.volume.description
+    parentSeq = v.parent?.seq
+    created = v.created
+  }
+}
+
+struct SnapshotJSON: Codable {
+  let snapshot: String
+  let label: String
+  let point: UInt64?
+  let size: UInt64
+  let published: Bool
+
+  init(_ s: SnapshotInfo) {
+    snapshot = s.snapshot.description
+    label = s.label
+    point = s.point
+    size = s.size
+    published = s.isPublished
+  }
+}
+
+struct StatusJSON: Codable {
+  let volume: String
+  let state: String
+  let reason: String?
+  let size: UInt64
+  let head: UInt64
+  let cut: UInt64?
+  let page: UInt64?
+  let checkpoint: UInt64?
+  let unsealedFiles: Int
+  let unsealedBytes: UInt64
+  let unsentBytes: UInt64
+  let exposureMilliseconds: UInt64
+  let segments: Int
+  let snapshots: [SnapshotJSON]
+  let segmentsUploaded: UInt64
+  let bytesUploaded: UInt64
+  let pagesPublished: UInt64
+  let fetches: UInt64
+  let duplicateBlocks: UInt64
+  let storeFailures: UInt64
+  let lastError: String?
+
+  init(_ s: VolumeStatus) {
+    volume = s.volume.description
+    state = s.state.rawValue
+    reason = s.reason
+    size = s.size
+    head = s.head
+    cut = s.cut
+    page = s.page
+    checkpoint = s.checkpoint
+    unsealedFiles = s.unsealedWals
+    unsealedBytes = s.unsealedBytes
+    unsentBytes = s.unsentBytes
+    exposureMilliseconds = s.exposureMilliseconds
+    segments = s.segments
+    snapshots = s.snapshots.map(SnapshotJSON.init)
+    segmentsUploaded = s.counters.segmentsUploaded
+    bytesUploaded = s.counters.bytesUploaded
+    pagesPublished = s.counters.pagesPublished
+    fetches = s.counters.fetches
+    duplicateBlocks = s.counters.duplicateBlocks
+    storeFailures = s.counters.storeFailures
+    lastError = s.lastError
+  }
+}

@@ -1,0 +1,75 @@
+import ArgumentParser
+import ElideEngine
+import ElideIO
+
+enum StatusPrinter {
+  static func print(_ s: StatusJSON, name: String) {
+    var fields = [
+      ("volume", "\(name) (\(s.volume))"), ("state", s.state + (s.reason.map { ": \($0)" } ?? "")),
+      ("size", ByteSize.text(s.size)), ("journal", "entry \(s.head)"),
+      ("published", s.cut.map { "entry \($0), page \(s.page ?? 0)" } ?? "nothing yet"),
+      ("not in the store", "\(ByteSize.text(s.unsealedBytes + s.unsentBytes)), for \(duration(s.exposureMilliseconds))"),
+      ("segments", "\(s.segments)"), ("snapshots", s.snapshots.isEmpty ? "-" : s.snapshots.map(\.label).joined(separator: ", ")),
+    ]
+    if s.bytesUploaded > 0 || s.fetches > 0 {
+      fields.append(("since opened", "\(ByteSize.text(s.bytesUploaded)) uploaded, \(s.fetches) fetches, \(s.duplicateBlocks) duplicate blocks"))
+    }
+    if let error = s.lastError { fields.append(("last error", error)) }
+    Output.fields(fields)
+  }
+
+  static func duration(_ milliseconds: UInt64) -> String {
+    milliseconds < 1000 ? "\(milliseconds) ms" : milliseconds < 120_000 ? "\(milliseconds / 1000) s" : "\(milliseconds / 60_000) min"
+  }
+}
+
+struct VerifyJSON: Encodable {
+  struct Fault: Encodable {
+    let what: String
+    let place: String
+    let detail: String
+  }
+  let volume: String
+  let entries: UInt64
+  let pages: UInt64
+  let signatures: UInt64
+  let segments: UInt64
+  let segmentBytes: UInt64
+  let blocks: UInt64
+  let anchored: Bool
+  let sound: Bool
+  let faults: [Fault]
+
+  init(_ r: VerifyReport) {
+    volume = r.volume.description
+    entries = r.entries
+    pages = r.pages
+    signatures = r.signatures
+    segments = r.segments
+    segmentBytes = r.segmentBytes
+    blocks = r.blocks
+    anchored = r.isAnchored
+    sound = r.isSound
+    faults = r.faults.map { Fault(what: $0.what, place: $0.place, detail: $0.detail) }
+  }
+}
+
+enum ReportPrinter {
+  /// Prints what was checked; exits with 4 when something is wrong.
+  static func finish(_ r: VerifyReport, json: Bool) throws {
+    if json {
+      try Output.json(VerifyJSON(r))
+    } else {
+      var checked = ["\(r.entries) entries"]
+      if r.pages > 0 { checked.append("\(r.pages) signed pages (\(r.isAnchored ? "anchored" : "unanchored") key)") }
+      if r.segments > 0 { checked.append("\(r.segments) segments") }
+      if r.segmentBytes > 0 { checked.append("\(ByteSize.text(r.segmentBytes)) of bodies") }
+      if r.blocks > 0 { checked.append("\(r.blocks) blocks") }
+      print("\(r.volume): checked " + checked.joined(separator: ", "))
+      for f in r.faults { print("FAULT \(f.what) at \(f.place): \(f.detail)") }
+      if r.faultsLeftOff > 0 { print("and \(r.faultsLeftOff) more") }
+      print(r.isSound ? "sound" : "NOT SOUND")
+    }
+    if !r.isSound { throw ExitCode(4) }
+  }
+}
