@@ -20,14 +20,20 @@ package protocol Executor: AnyObject, Sendable {
 
 /// `Executor` over plain threads. The queues grow as needed: callers bound what they have in flight, and `queued` shows it.
 package final class ThreadExecutor: Executor {
+  /// A closure in a struct passes through generic code (arrays, optionals, the lock) as it is; a bare one is wrapped anew,
+  /// on the heap, each time.
+  private struct Job: Sendable {
+    let run: @Sendable () -> Void
+  }
+
   private final class LaneQueue: Sendable {
     private struct State {
       /// Jobs in order; those before `head` are gone.
-      var jobs: [(@Sendable () -> Void)?] = []
+      var jobs: [Job?] = []
       var head = 0
       var stopped = false
 
-      mutating func next() -> (@Sendable () -> Void)? {
+      mutating func next() -> Job? {
         guard head < jobs.count else { return nil }
         let job = jobs[head]
         jobs[head] = nil  // what the job holds must not outlive it
@@ -44,7 +50,7 @@ package final class ThreadExecutor: Executor {
 
     var count: Int { state.withLock { $0.jobs.count - $0.head } }
 
-    func push(_ job: @escaping @Sendable () -> Void) {
+    func push(_ job: Job) {
       state.withLock { if !$0.stopped { $0.jobs.append(job) } }
       change.signal()
     }
@@ -53,7 +59,7 @@ package final class ThreadExecutor: Executor {
       change.broadcast()
     }
     /// The next job, waiting for one; nil once stopped and empty.
-    func pop() -> (@Sendable () -> Void)? {
+    func pop() -> Job? {
       while true {
         let seen = change.count
         let (job, stopped) = state.withLock { s in (s.next(), s.stopped) }
@@ -77,7 +83,7 @@ package final class ThreadExecutor: Executor {
       for (lane, count) in counts {
         for i in 0..<count {
           let queue = queues[lane.rawValue]
-          started.append(try spawnThread(name: "elide-\(lane)-\(i)") { while let job = queue.pop() { job() } })
+          started.append(try spawnThread(name: "elide-\(lane)-\(i)") { while let job = queue.pop() { job.run() } })
         }
       }
     } catch {
@@ -88,7 +94,7 @@ package final class ThreadExecutor: Executor {
     threads = Mutex(started)
   }
 
-  package func submit(_ lane: Lane, _ job: @escaping @Sendable () -> Void) { queues[lane.rawValue].push(job) }
+  package func submit(_ lane: Lane, _ job: @escaping @Sendable () -> Void) { queues[lane.rawValue].push(Job(run: job)) }
 
   /// Jobs of a lane that no thread has taken yet.
   package func queued(_ lane: Lane) -> Int { queues[lane.rawValue].count }
