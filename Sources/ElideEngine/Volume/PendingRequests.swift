@@ -7,6 +7,8 @@ struct PendingRequest {
   /// Bytes from the start of the request that are dealt with.
   var done: UInt64 = 0
   var next: Int32 = -1
+  /// Rises with each write: of two that touch a block, the later must not overtake.
+  var serial: UInt64 = 0
   /// Waits for a fetch of `missing`, the handle that block `missingLBA` had in the base.
   var isMissing = false
   var missing = BlockHandle.unwritten

@@ -16,6 +16,8 @@ extension VolumeDevice {
 
   func submitWrite(_ request: BlockRequest) -> Submission {
     let i = slab.take(PendingRequest(request))
+    lastSerial &+= 1
+    slab[i].pointee.serial = lastSerial
     if !stalled.isEmpty {
       slab.append(i, to: &stalled)
     } else if !gated.isEmpty && overlapsGated(i) {
@@ -42,11 +44,15 @@ extension VolumeDevice {
     }
   }
 
+  /// Whether an earlier write that waits for a block touches what this one touches. Later ones do not count: one that was
+  /// gated, went on and stalled is still before those that were gated behind it.
   private func overlapsGated(_ i: Int32) -> Bool {
     let (first, end) = (slab[i].pointee.firstBlock, slab[i].pointee.endBlock)
     var j = gated.head
     while j >= 0 {
-      if slab[j].pointee.firstBlock < end && first < slab[j].pointee.endBlock { return true }
+      if slab[j].pointee.serial < slab[i].pointee.serial, slab[j].pointee.firstBlock < end && first < slab[j].pointee.endBlock {
+        return true
+      }
       j = slab[j].pointee.next
     }
     return false

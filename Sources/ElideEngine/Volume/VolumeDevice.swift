@@ -85,6 +85,7 @@ package final class VolumeDevice: BlockDevice {
   var stalled = RequestList()
   /// Writes that wait for a block to merge into, and writes behind them that touch the same blocks, in order.
   var gated = RequestList()
+  var lastSerial: UInt64 = 0
   /// Reads that wait for a fetch.
   var missing = RequestList()
   /// Flushes and FUA writes that wait for the next round, and those of the round that runs.
