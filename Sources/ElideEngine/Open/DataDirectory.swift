@@ -52,6 +52,15 @@ package struct VolumeDirectory: Equatable, Sendable {
 }
 
 extension Files {
+  /// Makes a directory and those above it that are missing, so that their names survive a power cut: what is synced inside
+  /// is lost with them otherwise. When it is there its name is synced all the same: whoever made it may not have.
+  package func makeDurableDirectory(_ path: String) throws(Errno) {
+    var unsynced = [parentDirectory(path)]
+    while let last = unsynced.last, !exists(last), parentDirectory(last) != last { unsynced.append(parentDirectory(last)) }
+    try makeDirectory(path)
+    for parent in unsynced { try syncDirectory(parent) }
+  }
+
   /// Removes a file or a directory with all that is in it; success when absent. Not durable until the parent is synced.
   package func removeTree(_ path: String) {
     if let names = try? list(path) { for name in names { removeTree(path + "/" + name) } }
@@ -113,7 +122,8 @@ package struct HostIdentity: Sendable {
   /// Reads the identity of a data directory; makes the directory and the identity on first use.
   package init(_ world: World, _ directory: DataDirectory) throws(ElideError) {
     do throws(Errno) {
-      for path in [directory.root, directory.volumes, directory.cache, directory.run] { try world.files.makeDirectory(path) }
+      try world.files.makeDurableDirectory(directory.root)
+      for path in [directory.volumes, directory.cache, directory.run] { try world.files.makeDirectory(path) }
       try world.files.syncDirectory(directory.root)
     } catch { throw ElideError(error, doing: "make the data directory \(directory.root)") }
     key = try KeyFile.readOrMake(world, directory.hostKey)
