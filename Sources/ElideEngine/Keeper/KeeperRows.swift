@@ -169,13 +169,6 @@ package struct PageLog: Equatable, Sendable {
   package var nextSeq: UInt64 { last.map { $0.lastSeq + 1 } ?? 0 }
   package var cut: UInt64? { last?.cut }
 
-  /// Whether a reader of the pages sees this snapshot. Without nested `map`s over the optional page: the optimiser of Swift
-  /// 6.3.1 fails on those, and with it the release build.
-  package func publishes(_ snapshot: Snapshot) -> Bool {
-    guard let cut, let point = snapshot.point else { return false }
-    return point <= cut && snapshot.takenSeq <= cut
-  }
-
   package func encodeRow() -> [UInt8] {
     var w = ByteWriter()
     w.u8(1)

@@ -57,6 +57,12 @@ package final class OpenedVolume {
 
   package var isReadOnly: Bool { device.isReadOnly }
 
+  /// One step of the keeper (or the read desk), for an owner that decides itself who moves next. Not after `start`.
+  package func stepKeeper() -> Bool { machine.step() }
+
+  /// The projections as the keeper has them: for whoever steps it. nil for a volume that is only read.
+  package var tables: VolumeTables? { opening?.tables }
+
   /// Gives the keeper a thread.
   package func start() throws(ElideError) {
     thread = try StepperThread(
