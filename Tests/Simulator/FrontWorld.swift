@@ -78,9 +78,10 @@ package final class FrontWorld {
 
   /// The crash oracle: the device as it comes back is a state of one moment, with all that was promised.
   private func check(_ device: VolumeDevice) throws -> Bool {
-    guard let found = SimGuest.readAll(device, pump: { _ = self.stepOthers() }) else {
+    let found: [[UInt8]]
+    do throws(SimGuest.Unreadable) { found = try SimGuest.readAll(device, pump: { _ = self.stepOthers() }) } catch {
       if faults.isCrashed || faults.fired > firedAtOpen { return false }
-      throw Wrong("seed \(seed): reading back failed")
+      throw Wrong("seed \(seed): after a crash: \(error)")
     }
     var model = guest.model
     if promisesAcknowledged && faults.fired == firedAtOpen { model.keepAcknowledged() }

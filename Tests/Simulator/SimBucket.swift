@@ -66,6 +66,7 @@ package struct StoreWeather: Sendable {
 
   package init() {}
   package static let clear = StoreWeather()
+  package var isStormy: Bool { lostRequest + lostResponse + serverError + refused > 0 }
   package static let stormy: StoreWeather = {
     var w = StoreWeather()
     w.lostRequest = 3000

@@ -46,6 +46,7 @@ package final class SimFaults: @unchecked Sendable {
 
   private var crashAt: UInt64 = .max
   private var crashPhase = CrashPhase.before
+  private var crashSite: String?
   private var failAt: UInt64 = .max
   private var failError = Errno.io
   private var failForGood = false
@@ -64,6 +65,11 @@ package final class SimFaults: @unchecked Sendable {
     crashAt = mutations + n
     crashPhase = phase
   }
+  /// The next changing call of a site that begins with `prefix` is the last before a crash.
+  package func armCrash(site prefix: String, _ phase: CrashPhase) {
+    crashSite = prefix
+    crashPhase = phase
+  }
   /// The `n`-th call from now on fails, once or with all that follow.
   package func armFailure(after n: UInt64, _ error: Errno, forGood: Bool = false) {
     failAt = calls + n
@@ -80,6 +86,7 @@ package final class SimFaults: @unchecked Sendable {
 
   package func disarm() {
     crashAt = .max
+    crashSite = nil
     failAt = .max
     siteRule = nil
     rates = []
@@ -121,7 +128,7 @@ package final class SimFaults: @unchecked Sendable {
     tallies[site].calls += 1
     if mutates[site] {
       mutations += 1
-      if mutations == crashAt {
+      if mutations == crashAt || crashSite.map({ names[site].hasPrefix($0) }) ?? false {
         isCrashed = true
         tallies[site].crashed += 1
         lastSite = names[site]

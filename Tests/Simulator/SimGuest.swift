@@ -110,8 +110,16 @@ package final class SimGuest: CompletionSink {
     for token in flights.keys.sorted() { if let f = flights.removeValue(forKey: token) { graveyard.append(f.buffer) } }
   }
 
-  /// Reads everything, block by block; nil when a read failed. `pump` makes progress on queued reads.
-  package static func readAll(_ device: some BlockDevice, pump: () -> Void) -> [[UInt8]]? {
+  /// Why a device could not be read.
+  package struct Unreadable: Error, CustomStringConvertible {
+    package let offset: Int
+    /// nil: no answer came.
+    package let error: Errno?
+    package var description: String { "reading at \(offset): \(error.map { "\($0)" } ?? "no answer")" }
+  }
+
+  /// Reads everything, block by block. `pump` makes progress on queued reads.
+  package static func readAll(_ device: some BlockDevice, pump: () -> Void) throws(Unreadable) -> [[UInt8]] {
     let sink = Collector()
     let before = device.sink
     device.sink = sink
@@ -133,7 +141,7 @@ package final class SimGuest: CompletionSink {
         pump()
         patience -= 1
       }
-      guard sink.result == 0 else { return nil }
+      guard sink.result == 0 else { throw Unreadable(offset: at, error: sink.result.map { Errno($0) }) }
     }
     return stride(from: 0, to: size, by: DeviceModel.blockBytes).map {
       [UInt8](all[$0..<$0 + DeviceModel.blockBytes])

@@ -1,0 +1,67 @@
+import ElideEngine
+import ElideEvents
+import ElideIO
+
+/// Waiting in a world of one thread: somebody else's job runs, or the clock moves on. One thread steps a simulated world,
+/// hence unchecked.
+package final class SimWaiter: Waiter, @unchecked Sendable {
+  private let executor: SimExecutor
+  private let clock: SimClock
+  package init(executor: SimExecutor, clock: SimClock) {
+    self.executor = executor
+    self.clock = clock
+  }
+  package func makeWake() throws(ElideError) -> WakeEvent { .silent() }
+  package func wait(_ wake: WakeEvent, untilNanoseconds deadline: UInt64, clock: any Clock) {
+    if executor.waiting > 0 { return executor.drain() }
+    self.clock.advance(milliseconds: 50)
+  }
+}
+
+/// A simulated machine: disk, names and journals that outlive its processes; clock, threads and the connection to the store
+/// of the process that runs now. `process()` is the engine as a program that has just started has it.
+package final class SimHost {
+  package let faults: SimFaults
+  package let files: SimFiles
+  package let names: SimNameTable
+  package let journals: SimJournals
+  package let clock: SimClock
+  package let executor = SimExecutor()
+  package let store: SimStore
+  package var configuration = KeeperConfiguration()
+  private let random: SimRandom
+
+  package init(seed: UInt64, bucket: SimBucket, clock: SimClock = SimClock(), fileCapacity: Int = 4 << 20) {
+    faults = SimFaults(seed: seed)
+    files = SimFiles(seed: seed, faults: faults, fileCapacity: fileCapacity)
+    names = SimNameTable(faults: faults)
+    journals = SimJournals(faults: faults)
+    self.clock = clock
+    store = SimStore(bucket, seed: seed, faults: faults)
+    random = SimRandom(seed: seed ^ 0x4A9D)
+    configuration.geometry = WALGeometry(fileBlocks: 40, dataBlocks: 32)
+    configuration.unsealedWals = 6
+    configuration.unsentBytes = 2 << 20
+    configuration.pageSeconds = 1
+    configuration.idlePageSeconds = 3
+    configuration.pageBytes = 64 << 10
+    configuration.checkpointPages = 3
+    configuration.checkpointBytes = 16 << 10
+    configuration.retryMilliseconds = 100
+    configuration.retryLimitMilliseconds = 2000
+  }
+
+  package var world: World { World(clock: clock, random: random, files: files) }
+
+  package func process() throws(ElideError) -> Engine {
+    try Engine(
+      world: world, directory: DataDirectory(root: "/data"), store: store, names: names, journals: journals,
+      executor: executor, configuration: configuration, waiter: SimWaiter(executor: executor, clock: clock))
+  }
+
+  /// The process is gone, as a crash ends it.
+  package func crash(_ mode: CrashMode) {
+    executor.dropAll()
+    files.restart(mode)
+  }
+}
