@@ -48,7 +48,7 @@ uri="nbd+unix:///vm1?socket=$work/a.sock"
 python=/usr/bin/python3
 $python Tests/Conformance/writer.py "$uri" "$work/acked" 1200 & writer=$!
 for _ in $(seq 600); do
-  [ "$(wc -l < "$work/acked" 2>/dev/null || echo 0)" -ge 400 ] && break
+  [ -e "$work/acked" ] && [ "$(wc -l < "$work/acked")" -ge 400 ] && break
   read -r -t 0.05 <> <(:) || true
 done
 kill -9 "$server"; wait "$server" 2>/dev/null || true; server=""

@@ -21,10 +21,11 @@ for i in $(seq "$n"); do
   if [ "$i" -gt 1 ]; then
     /usr/bin/python3 Tests/Conformance/writer.py --check "$uri" "$work/acked" > "$work/check" || { echo "after kill $((i - 1)):"; cat "$work/check"; echo "0 passed, 1 failed"; exit 1; }
   fi
-  before=$(wc -l < "$work/acked" 2>/dev/null || echo 0)
+  touch "$work/acked"
+  before=$(wc -l < "$work/acked")
   want=$((before + 100 + RANDOM % 1500))
   /usr/bin/python3 Tests/Conformance/writer.py "$uri" "$work/acked" 100000 2>/dev/null & writer=$!
-  for _ in $(seq 100000); do [ "$(wc -l < "$work/acked" 2>/dev/null || echo 0)" -ge "$want" ] && break; kill -0 "$writer" 2>/dev/null || break; done
+  for _ in $(seq 100000); do [ "$(wc -l < "$work/acked")" -ge "$want" ] && break; kill -0 "$writer" 2>/dev/null || break; done
   kill -9 "$server"; wait "$server" 2>/dev/null || true; server=""
   wait "$writer" 2>/dev/null || true
 done

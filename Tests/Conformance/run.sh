@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# usage: run.sh [COMMAND…]
+# usage: run.sh [PATH/elide | COMMAND…]
 #
-# Starts a server, and other people's NBD clients against it. In COMMAND, {socket} and {size} stand for the Unix socket to
+# Starts a server, and other people's NBD clients against it. Given the elide binary it serves a volume, checks and replays its
+# history afterwards, and kills the server KILLS times under a writer. In COMMAND, {socket} and {size} stand for the Unix socket to
 # listen on and the bytes of the export "disk" (or of the default export, with EXPORT= in the environment). Without a
 # command: the server of devices in memory, with each manner of completion.
 set -u
@@ -41,12 +42,27 @@ serve() {
   rm -rf "$dir"
 }
 
-if [ $# -gt 0 ]; then
-  serve "$@"
-else
-  cd "$here/../.."
+# The real thing: a volume in a data directory of its own, and then a server that is killed again and again.
+elide() {
+  local data
+  data=$(mktemp -d /tmp/elide-data.XXXXXX)
+  export ELIDE_DATA_DIR=$data/host ELIDE_STORE=file://$data/store
+  "$1" volume create disk --size "$size" >/dev/null || return 1
+  serve "$1" serve disk --nbd "unix:{socket}"
+  "$1" events verify disk --from-store --deep || status=1
+  "$1" events replay disk --from-store --verify || status=1
+  rm -rf "$data"
+  ELIDE=$1 timeout 600 "$here/kills.sh" "${KILLS-10}" || status=1
+}
+
+case ${1-} in
+*/elide) elide "$(realpath "$1")" ;;
+?*) serve "$@" ;;
+*)
+  cd "$here/../.." || exit 1
   swift build -c release --product nbd-memory >/dev/null || exit 1
   server=$(swift build -c release --show-bin-path)/nbd-memory
   for manner in immediate committed shuffled; do serve "$server" "unix:{socket}" "{size}" "$manner"; done
-fi
+  ;;
+esac
 exit $status

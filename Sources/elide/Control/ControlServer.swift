@@ -14,7 +14,7 @@ struct ControlServer: Sendable {
   /// Listens until cancelled. The socket is 0700's directory's: only this user reaches it.
   func run() async throws {
     unlink(path)
-    let server = HTTPServer(address: sockaddr_un.unix(path: path), timeout: 600)
+    let server = HTTPServer(address: sockaddr_un.unix(path: path), timeout: 600, logger: .disabled)
     await server.appendRoute("GET /v1/status") { [port] _ in answer { StatusJSON(port.status) } }
     await server.appendRoute("POST /v1/snapshot") { [port] request in
       let body = try await request.bodyData
