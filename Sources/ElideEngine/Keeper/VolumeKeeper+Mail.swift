@@ -97,25 +97,35 @@ extension VolumeKeeper {
   }
 
   func makeStatus() -> VolumeStatus {
-    let state = tables.state
     var s = VolumeStatus(volume: context.volume)
-    s.state = haltReason != nil ? .halted : ending.map { $0.phase == .done ? .stopped : .draining } ?? .serving
+    s.state = serviceState
     s.reason = haltReason?.detail
-    s.size = state.deviceSize
+    s.size = tables.state.deviceSize
     s.head = journal.head?.seq ?? 0
-    s.cut = pageLog.cut
-    s.page = pageLog.last?.page
-    s.cutMilliseconds = pageLog.last?.at
-    s.checkpoint = pageLog.checkpoint?.seq
-    s.unsealedWals = state.openWALs.count
+    addPublished(to: &s)
+    s.unsealedWals = tables.state.openWALs.count
     s.unsentBytes = unsentBytes
-    s.unsealedBytes = wals.values.reduce(0) { $0 + ($1.isClosed && !$1.isSealed ? $1.bytes : 0) }
-    s.exposureMilliseconds = waitingSince.map { (context.now &- $0) / 1_000_000 } ?? 0
-    s.segments = state.segments.count
-    s.snapshots = state.snapshots.map { snapshotInfo($0) }
+    for wal in wals.values where wal.isClosed && !wal.isSealed { s.unsealedBytes += wal.bytes }
+    if let since = waitingSince { s.exposureMilliseconds = (context.now &- since) / 1_000_000 }
+    s.segments = tables.state.segments.count
+    for snapshot in tables.state.snapshots { s.snapshots.append(snapshotInfo(snapshot)) }
     s.counters = counters
     s.lastError = lastError
     return s
+  }
+
+  private var serviceState: VolumeStatus.State {
+    if haltReason != nil { return .halted }
+    guard let phase = ending?.phase else { return .serving }
+    return phase == .done ? .stopped : .draining
+  }
+
+  private func addPublished(to s: inout VolumeStatus) {
+    s.cut = pageLog.cut
+    s.checkpoint = pageLog.checkpoint?.seq
+    guard let last = pageLog.last else { return }
+    s.page = last.page
+    s.cutMilliseconds = last.at
   }
 
   func snapshotInfo(_ snapshot: Snapshot) -> SnapshotInfo {
