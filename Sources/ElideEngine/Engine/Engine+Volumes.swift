@@ -127,7 +127,7 @@ extension Engine {
     s.unsentBytes = state.segments.values.reduce(0) { $0 + ($1.isSafe ? 0 : $1.blocks * 4096) }
     s.segments = state.segments.count
     s.snapshots = state.snapshots.map { snapshot in
-      let isPublished = snapshot.point.map { p in log.cut.map { p <= $0 && snapshot.takenSeq <= $0 } ?? false } ?? false
+      let isPublished = log.publishes(snapshot)
       return SnapshotInfo(
         snapshot: snapshot.id, label: snapshot.label, point: snapshot.point, size: state.size, isPublished: isPublished)
     }

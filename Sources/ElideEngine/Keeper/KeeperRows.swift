@@ -168,6 +168,12 @@ package struct PageLog: Equatable, Sendable {
   package var nextPage: UInt64 { last.map { $0.page + 1 } ?? 0 }
   package var nextSeq: UInt64 { last.map { $0.lastSeq + 1 } ?? 0 }
   package var cut: UInt64? { last?.cut }
+  /// Whether a reader of the store sees this snapshot. Written with guards: the optimizer of Swift 6.3.1 stops on closures in
+  /// each other that read `cut` ("outside of lifetime use" in CopyPropagation, release only).
+  package func publishes(_ snapshot: Snapshot) -> Bool {
+    guard let point = snapshot.point, let cut else { return false }
+    return point <= cut && snapshot.takenSeq <= cut
+  }
 
   package func encodeRow() -> [UInt8] {
     var w = ByteWriter()

@@ -129,7 +129,7 @@ extension VolumeKeeper {
   }
 
   func snapshotInfo(_ snapshot: Snapshot) -> SnapshotInfo {
-    let isPublished = snapshot.point.map { p in pageLog.cut.map { p <= $0 && snapshot.takenSeq <= $0 } ?? false } ?? false
+    let isPublished = pageLog.publishes(snapshot)
     return SnapshotInfo(
       snapshot: snapshot.id, label: snapshot.label, point: snapshot.point, size: tables.state.size, isPublished: isPublished)
   }
