@@ -108,4 +108,28 @@ func recount(_ map: BlockMap) -> [UInt64: UInt64] {
     #expect(throws: FormatError.self) { try decode { $0.remove(at: 1) } }
     #expect(throws: FormatError.self) { try decode { $0[1].blocks = 1 } }
   }
+
+  /// A leaf with one run written as two means the same and is refused all the same: one leaf has one encoding.
+  @Test func aLeafThatIsNotCanonicalIsRefused() throws {
+    let map = BlockMap(blocks: 1024)
+    map.assign(0, count: 10, handle: BlockHandle(segment: 5, r: 7)) { _, _ in }
+    let row = SegmentTableRow(number: 5, volume: volume, blocks: 100, count: 10, sealed: Point(volume: volume, seq: 1))
+    let bytes = MapCheckpoint(volume: volume, seq: 9, map: map, rows: [row], state: []).encode()
+    let rest: [UInt8] = [0xD8, 0x1F]  // 1014 unwritten blocks
+    let leaf: [UInt8] = [1, 42, 10, 14] + rest
+    #expect(bytes.suffix(leaf.count).elementsEqual(leaf))
+
+    func object(_ leaf: [UInt8]) -> [UInt8] {
+      var altered = Array(bytes.dropLast(6)) + leaf
+      // Index: "elmi", version, form, length, number of items, the item; then the leaf's digest.
+      altered[256 + 8] = UInt8(leaf.count << 2 | 2)
+      altered.replaceSubrange(256 + 9..<256 + 41, with: Digest.sha256(leaf).bytes)
+      altered[96 + 24] = UInt8(leaf.count)
+      altered.replaceSubrange(128..<160, with: Digest.sha256(Array(altered[256..<256 + 41])).bytes)
+      altered.replaceSubrange(224..<256, with: Digest.sha256(Array(altered[..<224])).bytes)
+      return altered
+    }
+    #expect(object(leaf) == bytes)
+    #expect(throws: FormatError.self) { try MapCheckpoint.decode(object([1, 22, 10, 14, 22, 0, 0] + rest)) }
+  }
 }

@@ -119,6 +119,18 @@ extension BlockMap {
       let from = Int(cursor.lba - base)
       let n = Int(min(cursor.count, UInt64(1024 - from)))
       let handle = cursor.handle
+      if n == 1 {
+        // The common case of scattered writes: two borders, no loop.
+        let word = blocks[from]
+        old.add(base + UInt64(from), BlockHandle(raw: word), 1, tell)
+        if word != handle.raw {
+          let before = Self.borders(blocks, from)
+          elide_store_release_u64(blocks + from, handle.raw)
+          words[0] = UInt64(Int(words[0]) + Self.borders(blocks, from) - before)
+        }
+        cursor.advance(1)
+        continue
+      }
       var breaks = Self.breaks(blocks, from, n)
       for i in 0..<n {
         old.add(base + UInt64(from + i), BlockHandle(raw: blocks[from + i]), 1, tell)
@@ -128,6 +140,15 @@ extension BlockMap {
       words[0] = UInt64(Int(words[0]) + breaks)
       cursor.advance(UInt64(n))
     } while cursor.next() && cursor.lba & ~1023 == base
+  }
+
+  /// How many runs begin at block `i` and the one after.
+  @inline(__always)
+  private static func borders(_ blocks: UnsafeMutablePointer<UInt64>, _ i: Int) -> Int {
+    let here = BlockHandle(raw: blocks[i])
+    let first = i > 0 && !here.follows(BlockHandle(raw: blocks[i - 1]), after: 1)
+    let second = i + 1 < Level.fanout && !BlockHandle(raw: blocks[i + 1]).follows(here, after: 1)
+    return (first ? 1 : 0) + (second ? 1 : 0)
   }
 
   /// How many runs begin at blocks [from, from+n], the block after included, of a dense leaf.

@@ -55,8 +55,10 @@ package final class BaseState {
   }
 
   private func seal(_ sealed: SealedSegment, _ content: SegmentContent, _ seq: UInt64) {
-    account.seal(sealed.segment, blocks: UInt32(sealed.blocks), at: seq)
+    var account = exchange(&self.account, with: SpaceAccount(volume: self.account.volume))
+    var updates = exchange(&self.updates, with: [])
     updates.removeAll(keepingCapacity: true)
+    account.seal(sealed.segment, blocks: UInt32(sealed.blocks), at: seq)
     let size = map.blocks
     for run in content.runs {
       if case .duplicate(let target) = run.kind { account.refer(from: sealed.segment, to: target.segment) }
@@ -65,11 +67,14 @@ package final class BaseState {
         MapUpdate(lba: run.lba, count: min(run.count, size - run.lba), handle: run.handle(in: sealed.segment)))
     }
     // An output of a compaction enters the table, never the base: only moves change the base.
-    if sealed.origin != .compaction { write(seq) }
+    if sealed.origin != .compaction { write(updates, &account, seq) }
+    self.account = account
+    self.updates = updates
   }
 
   private func move(_ moves: [BlockMove], _ seq: UInt64) {
-    updates.removeAll(keepingCapacity: true)
+    var account = exchange(&self.account, with: SpaceAccount(volume: self.account.volume))
+    var updates: [MapUpdate] = []
     for move in moves {
       var done: UInt64 = 0
       while done < move.count {
@@ -80,16 +85,15 @@ package final class BaseState {
         done += count
       }
     }
-    write(seq)
+    write(updates, &account, seq)
+    self.account = account
   }
 
   /// Gains first, so that a segment that gives and takes in one entry does not pass through zero.
-  private func write(_ seq: UInt64) {
-    var account = exchange(&self.account, with: SpaceAccount(volume: self.account.volume))
+  private func write(_ updates: [MapUpdate], _ account: inout SpaceAccount, _ seq: UInt64) {
     for u in updates { account.add(u.count, to: u.handle) }
     updates.withUnsafeBufferPointer { runs in map.update(runs) { old, n in account.take(n, from: old) } }
     account.settle(at: seq)
-    self.account = account
   }
 }
 
