@@ -35,7 +35,6 @@ extension Connection {
       receiveLimit = isLargeWrite(request) ? Self.shortReceive : Self.inboxCapacity
       if begin(request, loop) { return true }
       parked = request
-      loop.starve(index)
       return false
     case .refuse(let request, let error):
       loop.counters.count(request)
@@ -169,6 +168,7 @@ extension Connection {
     let size = BufferPool.rounded(length)
     let fits =
       bytes &+ size <= loop.configuration.bytesInFlight && loop.pool.used &+ size <= loop.configuration.totalBytesInFlight
+    // One that waits has buffers of its own, and goes on when they come back.
     guard fits || bytes == 0 else { return nil }
     guard let buffer = loop.pool.take(length) else { return PooledBuffer.none }
     bytes &+= buffer.size

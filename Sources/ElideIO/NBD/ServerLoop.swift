@@ -35,8 +35,6 @@ final class ServerLoop {
   /// Connections to look after in this round.
   private var listed: [Int] = []
   private var current: [Int] = []
-  /// Connections with a request that waits for memory.
-  private var starved: [Int] = []
   var devices: [DeviceEntry] = []
   private var touched: [DeviceEntry] = []
 
@@ -66,7 +64,6 @@ final class ServerLoop {
     runs.reserveCapacity(Self.statusRuns)
     listed.reserveCapacity(count)
     current.reserveCapacity(count)
-    starved.reserveCapacity(count)
     touched.reserveCapacity(64)
   }
 
@@ -81,10 +78,6 @@ final class ServerLoop {
     if entry.isTouched { return }
     entry.isTouched = true
     touched.append(entry)
-  }
-
-  func starve(_ index: Int) {
-    if !starved.contains(index) { starved.append(index) }
   }
 
   /// Puts into `runs` what the device says of a range: no gaps, nothing outside, neighbours merged, one at least.
@@ -249,10 +242,7 @@ final class ServerLoop {
     while true {
       commit()
       swap(&listed, &current)
-      if current.isEmpty {
-        if !retryStarved() { return }
-        continue
-      }
+      if current.isEmpty { return }
       for index in current {
         guard let connection = connections[index] else { continue }
         connection.pointee.isListed = false
@@ -291,20 +281,6 @@ final class ServerLoop {
     if isDraining { drain(connection) }
     if connection.pointee.isFinished && !connection.pointee.isListed { return remove(connection) }
     updateInterest(connection)
-  }
-
-  private func retryStarved() -> Bool {
-    if starved.isEmpty { return false }
-    var progress = false
-    for index in 0..<starved.count {
-      guard let connection = connections[starved[index]], connection.pointee.parked != nil else { continue }
-      if connection.pointee.process(self) {
-        list(connection)
-        progress = true
-      }
-    }
-    starved.removeAll { connections[$0].map { $0.pointee.parked == nil } ?? true }
-    return progress
   }
 
   @inline(__always) func list(_ connection: UnsafeMutablePointer<Connection>) {
