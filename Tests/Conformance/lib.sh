@@ -1,4 +1,6 @@
+#!/usr/bin/env bash
 # For sourcing: counts what passes and what fails.
+set -euo pipefail
 passed=0
 failed=0
 work=$(mktemp -d /tmp/elide-conformance.XXXXXX)

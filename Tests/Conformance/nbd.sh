@@ -2,7 +2,7 @@
 # usage: nbd.sh URI
 #
 # Other people's NBD clients against a writable export of at least 64 MiB. What is on it is lost.
-set -u
+set -euo pipefail
 uri=${1:?usage: nbd.sh URI}
 # The Python that has the bindings of libnbd.
 PATH=/usr/bin:/usr/sbin:/bin:$PATH
@@ -84,7 +84,7 @@ fio_job() {
   local name=$1
   shift
   check "fio: $name" fio --name=j --ioengine=nbd --uri="$uri" --size=48M --verify=crc32c --verify_fatal=1 --do_verify=1 \
-    --verify_backlog=4096 --randrepeat=1 "$@"
+    --verify_backlog=4096 --verify_state_save=0 --randrepeat=1 "$@"
 }
 fio_job "random 4k, depth 32" --rw=randwrite --bs=4k --iodepth=32
 fio_job "odd sizes, depth 64" --rw=randwrite --bsrange=512-128k --bs_unaligned=1 --iodepth=64
@@ -165,7 +165,7 @@ bridge() {
   shift 2
   check "nbdkit: $name" nbdkit -U - "$@" --run "$run"
 }
-fio_nbd='fio --name=j --ioengine=nbd --uri="$uri" --size=16M --rw=randwrite --bs=4k --iodepth=16 --verify=crc32c --verify_fatal=1'
+fio_nbd='fio --name=j --ioengine=nbd --uri="$uri" --size=16M --rw=randwrite --bs=4k --iodepth=16 --verify=crc32c --verify_fatal=1 --verify_state_save=0'
 bridge "a copy through it" "nbdcopy \"\$uri\" $work/bridge" nbd uri="$uri"
 bridge "blocks of 512 at least" "$fio_nbd" --filter=blocksize nbd uri="$uri" minblock=512
 bridge "every write forced" "$fio_nbd" --filter=fua nbd uri="$uri" fuamode=force

@@ -5,7 +5,7 @@
 # history afterwards, and kills the server KILLS times under a writer. In COMMAND, {socket} and {size} stand for the Unix socket to
 # listen on and the bytes of the export "disk" (or of the default export, with EXPORT= in the environment). Without a
 # command: the server of devices in memory, with each manner of completion.
-set -u
+set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 size=$((128 << 20))
 export=${EXPORT-disk}
@@ -31,7 +31,7 @@ serve() {
   local uri="nbd+unix:///$export?socket=$socket"
   "$here/nbd.sh" "$uri" || status=1
   timeout 300 /usr/bin/python3 "$here/errors.py" "$uri" || status=1
-  kill -TERM "$pid" 2>/dev/null
+  kill -TERM "$pid" 2>/dev/null || true
   if wait "$pid"; then
     echo "ok - the server stopped by itself when asked"
   else
