@@ -163,6 +163,22 @@ import Testing
     #expect(cache.trim(to: 0) == 5 * each && cache.usage().isEmpty)
   }
 
+  @Test func whatTheStoreLacksIsNeverEvicted() throws {
+    let world = try CacheWorld(count: 20)
+    world.segments.directory.update(5) { $0.uploaded = false }
+    var imported = world.entry
+    imported.uploaded = false
+    let file = try world.segments.cache.openKept(imported)
+    try world.blocks[3].withUnsafeBytes { _ = try file.store(3, count: 1, $0.baseAddress!) }
+    let other = world.anotherProcess().segments.cache
+    #expect(other.usage().map(\.isKept) == [true])
+    #expect(other.trim(to: 0) == 0 && other.evict(volume: world.volume, segment: 5) == 0)
+    #expect(try !file.isGone && world.read(3) == world.blocks[3])
+    file.release()
+    #expect(other.trim(to: 0) > 0)
+    #expect(file.isGone)
+  }
+
   @Test func fetchesKeepTheCacheWithinItsBudget() throws {
     let world = try CacheWorld(count: 640, budget: 256 << 10)
     for unit in [0, 9, 3, 21, 33, 12, 27, 6, 30, 18, 15, 1] as [UInt32] {

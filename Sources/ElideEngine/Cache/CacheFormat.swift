@@ -15,7 +15,8 @@ import ElideIO
 //   *.new-…          being made; nobody's after a crash
 //
 // Header: 0 magic (8) · 8 version 1 (4) · 12 blocks (4) · 16 volume (16) · 32 segment (8) · 40 CRC-32C of the positions, 0 in
-// a cache file (4) · 44 CRC-32C of bytes 0..<44 (4) · 48 used (4) · 52 gone (4) · zeros.
+// a cache file (4) · 44 CRC-32C of bytes 0..<44 (4) · 48 used (4) · 52 gone (4) ·
+// 56 kept (4) · zeros.
 //
 // A word says both that a block is present and what its bytes are (`blockWord`); 0 is absent. It is stored after the
 // data, and checked on every read, so no crash and no lost page can make a wrong block look right.
@@ -32,6 +33,8 @@ package enum CacheFormat {
   static let usedOffset = 48
   /// 1 once the file is out of the cache: who has it open closes it, so that its space is given back.
   static let goneOffset = 52
+  /// 1 while the store does not have the blocks: eviction passes the file by.
+  static let keptOffset = 56
   package static let maxBlocks: UInt32 = 1 << 20
   /// Positions 0 and 1 of a write-ahead file hold headers.
   static let firstPosition: UInt16 = 2

@@ -46,6 +46,14 @@ package final class CachedSegment: @unchecked Sendable {  // pointers into a sha
 
   func markGone() { elide_store_release_u32(map + CacheFormat.goneOffset, 1) }
 
+  /// Whether eviction must pass the file by, since the store does not have its blocks (see `SegmentCache.openKept`).
+  package var isKept: Bool { elide_load_acquire_u32(map + CacheFormat.keptOffset) != 0 }
+
+  func markKept() { elide_store_release_u32(map + CacheFormat.keptOffset, 1) }
+
+  /// The store has the blocks: the file may be evicted.
+  package func release() { elide_store_release_u32(map + CacheFormat.keptOffset, 0) }
+
   /// Keeps eviction away for another round.
   @inline(__always)
   package func touch() {

@@ -11,6 +11,8 @@ package struct CacheUsage: Equatable, Sendable {
   package var used: Bool
   /// A write-ahead file with its map, rather than a cache file.
   package var isPlaced: Bool
+  /// The store does not have it: it is not evicted.
+  package var isKept: Bool
 }
 
 // Eviction is a clock over all files of the directory: the hand clears `used`, and takes what it finds without it. All
@@ -54,6 +56,7 @@ extension SegmentCache {
       // Two rounds at most: whatever has a second chance in the first has lost it in the second.
       for step in 0..<2 * all.count where total > target {
         let file = all[(start + step) % all.count]
+        if file.isKept { continue }
         if step < all.count, file.used {
           clearUsed(file)
           continue
@@ -92,7 +95,7 @@ extension SegmentCache {
     guard let file = try? files.open(path, .read) else { return nil }
     defer { files.close(file) }
     guard let size = try? files.size(file) else { return nil }
-    var found = CacheUsage(volume: volume, segment: segment, bytes: size, used: false, isPlaced: false)
+    var found = CacheUsage(volume: volume, segment: segment, bytes: size, used: false, isPlaced: false, isKept: false)
     guard let head = try? files.readBytes(file, at: 0, count: 64) else { return found }
     let magic = number(head, 0, UInt64.self)
     if magic == WALFormat.fileMagic {
@@ -108,6 +111,7 @@ extension SegmentCache {
     let blocks = number(head, 12, UInt32.self)
     guard magic == CacheFormat.fileMagic, blocks <= CacheFormat.maxBlocks else { return found }
     found.used = number(head, CacheFormat.usedOffset, UInt32.self) != 0
+    found.isKept = number(head, CacheFormat.keptOffset, UInt32.self) != 0
     guard let words = try? files.readBytes(file, at: UInt64(CacheFormat.headerBytes), count: Int(blocks) * 4) else {
       return found
     }
@@ -132,9 +136,11 @@ extension SegmentCache {
   /// that they are gone, and closes them soon (`VolumeSegments.sweep`). The name goes first: no process can take a file
   /// that is gone for one that is not.
   @discardableResult
-  package func evict(volume: ULID, segment: UInt64) -> UInt64 {
+  package func evict(volume: ULID, segment: UInt64, ifKept: Bool = false) -> UInt64 {
     let path = CacheFormat.path(directory(volume), segment)
-    guard let found = usage(volume, segment), let file = try? files.open(path, .readWrite) else { return 0 }
+    guard let found = usage(volume, segment), !found.isKept || ifKept, let file = try? files.open(path, .readWrite) else {
+      return 0
+    }
     defer { files.close(file) }
     let map = found.isPlaced ? try? files.open(path + ".map", .readWrite) : nil
     defer { if let map { files.close(map) } }
@@ -150,7 +156,7 @@ extension SegmentCache {
 
   /// Removes all that is kept of a segment that is deleted: also hashes and encoding.
   package func forget(volume: ULID, segment: UInt64) {
-    evict(volume: volume, segment: segment)
+    evict(volume: volume, segment: segment, ifKept: true)
     let path = CacheFormat.path(directory(volume), segment)
     remove([".map", ".sums", ".encoding"].map { path + $0 })
   }

@@ -59,7 +59,18 @@ package final class SegmentCache: Sendable {
 
   /// The segment's file in the cache: the one that is there, or a new empty one. An entry that is not uploaded has none
   /// here, and none is made: `notFound`.
-  package func open(_ entry: SegmentEntry) throws(Errno) -> CachedSegment {
+  package func open(_ entry: SegmentEntry) throws(Errno) -> CachedSegment { try open(entry, kept: false) }
+
+  /// Opens or makes the file of a segment whose only copy it will be until the upload, as an import's is: eviction passes it
+  /// by until `CachedSegment.release`, whichever process comes along.
+  package func openKept(_ entry: SegmentEntry) throws(Errno) -> CachedSegment {
+    let segment = try open(entry, kept: true)
+    segment.markKept()
+    // Evicted between: an empty file, made anew.
+    return segment.isGone ? try openKept(entry) : segment
+  }
+
+  private func open(_ entry: SegmentEntry, kept: Bool) throws(Errno) -> CachedSegment {
     precondition(entry.blocks > 0 && entry.blocks <= CacheFormat.maxBlocks, "a segment of \(entry.blocks) blocks has no file")
     let path = path(entry)
     // Each turn makes progress, unless another process undoes it between: bounded all the same.
@@ -72,8 +83,8 @@ package final class SegmentCache: Sendable {
         state.withLock { $0.counters.filesDiscarded += 1 }
       case .absent: break
       }
-      guard entry.uploaded else { throw Errno.notFound }
-      try make(entry, path)
+      guard entry.uploaded || kept else { throw Errno.notFound }
+      try make(entry, path, kept: kept)
     }
     throw Errno.io
   }
@@ -174,7 +185,7 @@ package final class SegmentCache: Sendable {
   }
 
   /// Makes an empty cache file under a name of its own and links it in place; a process that was faster wins.
-  private func make(_ entry: SegmentEntry, _ path: String) throws(Errno) {
+  private func make(_ entry: SegmentEntry, _ path: String, kept: Bool) throws(Errno) {
     try files.makeDirectory(directory(entry.volume))
     let temporary = temporary(path)
     let file = try files.open(temporary, .createNew)
@@ -185,8 +196,9 @@ package final class SegmentCache: Sendable {
       // The words are allocated, so that storing one through the mapping cannot meet a full disk.
       try files.allocate(file, size: UInt64(data))
       try files.truncate(file, size: UInt64(data) + UInt64(entry.blocks) * 4096)
-      let header = CacheFormat.header(
+      var header = CacheFormat.header(
         magic: CacheFormat.fileMagic, volume: entry.volume, segment: entry.number, blocks: entry.blocks)
+      if kept { header[CacheFormat.keptOffset] = 1 }
       try header.withUnsafeBufferPointer { (b) throws(Errno) in try files.write(file, UnsafeRawBufferPointer(b), at: 0) }
     }
     do throws(Errno) { try files.link(temporary, to: path) } catch {

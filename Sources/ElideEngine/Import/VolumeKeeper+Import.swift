@@ -21,16 +21,13 @@ extension VolumeKeeper {
     counters.duplicateBlocks += duplicates
     guard builder.blockCount > 0, let entry = tables.directory[number] else { return true }
     do throws(Errno) {
-      // A cache file may be evicted by any process. This one stays open until it is uploaded, and so keeps its bytes.
-      var cached = entry
-      cached.uploaded = true
-      let file = try context.cache.open(cached)
+      // Its only copy until the upload: no process may evict it.
+      let file = try context.cache.openKept(entry)
       segments.attach(number, file)
       for r in 0..<builder.blockCount { try file.store(r, count: 1, block(r)) }
     } catch {
       throw KeeperHalt(error == .noSpace ? .tryLater : .failed, "segment \(number) in the cache: \(error)")
     }
-    try? BlockSums.write(builder.hashes, for: entry, in: context.cache)
     dedup.insert(segment: number, hashes: builder.hashes)
     addShipment(number, blocks: UInt64(builder.blockCount))
     return true

@@ -95,6 +95,7 @@ extension VolumeKeeper {
       return
     }
     shipments[number] = nil
+    segments.attached(number)?.release()
     unsentBytes -= shipment.blocks * 4096
     counters.segmentsUploaded += 1
     counters.bytesUploaded += body.event.length
