@@ -92,6 +92,10 @@ package final class OpenedVolume {
     }
   }
 
+  /// One step of the keeper, for worlds that choose the order of everything. Not after `start`.
+  @discardableResult
+  package func stepOnce() -> Bool { thread == nil && machine.step() }
+
   /// Ends service, on the thread that owned the device, which is not touched after. Acknowledged writes are in the
   /// write-ahead files whatever happens here.
   ///
