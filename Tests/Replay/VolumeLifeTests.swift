@@ -210,4 +210,26 @@ import Testing
     #expect(store.counters.puts == puts && opened.port?.status.head == head)
     try opened.close(ship: true)
   }
+
+  /// The same parts as in production: threads, the system's clock, everything at once.
+  @Test func aVolumeOnThreadsLivesToo() throws {
+    let world = VolumeWorld()
+    let engine = try Engine.onHost(
+      dataDirectory: "\(world.root)/a", store: "file://\(world.root)/store", configuration: world.configuration)
+    let volume = try engine.createVolume(name: "vm", size: Self.size).volume
+    let opened = try engine.openLocal(volume)
+    try opened.start()
+    let guest = Guest(opened)
+    try guest.work(11, operations: 400)
+    let reply = try #require(opened.port).cut()
+    try opened.pump { reply.poll() != nil }
+    _ = try #require(reply.poll()).get()
+    try guest.check()
+    try guest.work(12, operations: 200)
+    try opened.close(ship: true)
+    let remote = try Engine.onHost(dataDirectory: "\(world.root)/b", store: "file://\(world.root)/store").openPublished(volume)
+    try remote.start()
+    try Guest(remote, model: guest.model).check("elsewhere")
+    try remote.close(ship: false)
+  }
 }
