@@ -77,6 +77,8 @@ final class MoodyStore: Store {
       }
       let cut = opened.port?.status.cut
       for reply in replies { if case .success(let reached) = reply.poll() { #expect(cut ?? 0 >= reached) } }
+      // Requests that had left arrive all the same, and nobody hears the answers.
+      if random.chance(1, in: 2) { world.executor.drain() }
       opened.abandon()
       world.executor.dropAll()
       // Whoever has only the store can open what was published, at any time.
@@ -144,6 +146,32 @@ final class MoodyStore: Store {
       #expect(old.point == seq)
     }
     opened.abandon()
+  }
+
+  /// The page is in the store, and the process dies before it hears so: the same bytes are put again, and found.
+  @Test func aPagePutJustBeforeAKillIsTakenForOurs() throws {
+    let world = VolumeWorld()
+    let store = try world.store()
+    let volume = try world.host("a").createVolume(name: "vm", size: Self.size).volume
+    let opened = try world.host("a").openLocal(volume)
+    let guest = Guest(opened)
+    try guest.work(1, operations: 20)
+    let reply = try #require(opened.port).cut()
+    let key = "volumes/\(volume)/journal/00000001"
+    var random = SeededRandom(seed: 1)
+    for _ in 0..<10_000 where (try? store.get(key, range: 0..<8)) == nil {
+      opened.device.poll()
+      if !opened.stepOnce(), !world.executor.run(.ship, &random) { world.executor.run(.sync, &random) }
+    }
+    #expect(reply.poll() == nil)
+    opened.abandon()
+    world.executor.dropAll()
+    world.clock.advance(3_000_000_000)
+    let again = try world.host("a").openLocal(volume)
+    let after = Guest(again, model: guest.model)
+    try after.work(2, operations: 10)
+    try again.close(ship: true)
+    try Guest(try world.host("b").openPublished(volume), model: after.model).check("elsewhere")
   }
 
   @Test func aSlotThatHoldsOtherBytesStopsTheVolume() throws {
