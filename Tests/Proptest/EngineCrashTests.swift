@@ -13,7 +13,8 @@ import Testing
 
   /// Where a crash is rare if it is only the n-th call.
   static let sites = [
-    "put segments", "put maps", "putIfAbsent journal", "put volumes", "commit journal", "create wal", "syncDirectory", "create cache",
+    "put segments", "put maps", "putIfAbsent journal", "put volumes", "commit journal", "create wal", "syncDirectory",
+    "create cache",
     "write cache", "rename", "write maps", "allocate",
   ]
 
@@ -23,7 +24,9 @@ import Testing
     for _ in 0..<kind.processes {
       world.host.store.weather = kind.weather
       while true {
-        if random.chance(1, in: 4) { world.faults.armCrash(after: 1 + random.below(12 as UInt64), random.pick(CrashPhase.allCases)) }
+        if random.chance(1, in: 4) {
+          world.faults.armCrash(after: 1 + random.below(12 as UInt64), random.pick(CrashPhase.allCases))
+        }
         if try world.open() { break }
         world.crash(random.pick(CrashMode.allCases))
       }
@@ -78,7 +81,8 @@ import Testing
       "ends", Budget(seeds: 1..<3000, operations: 60_000), Kind(),
       mustMeet: [
         "power losses", "kills", "cuts reported", "copies checked", "replays", "folds compared", "evictions",
-        "crash at write wal", "crash at sync wal", "crash at commit journal", "crash at put segments", "crash at putIfAbsent journal",
+        "crash at write wal", "crash at sync wal", "crash at commit journal", "crash at put segments",
+        "crash at putIfAbsent journal",
         "crash at put maps",
       ])
   }
@@ -88,12 +92,14 @@ import Testing
   }
 
   /// Seeds that found something, and what it was.
-  @Test(arguments: [
-    // Without a synced name the whole data directory is gone after a power cut.
-    (1, false),
-    // A write that waited for a block and then for a file was overtaken by one gated behind it.
-    (19, false), (19, true),
-  ] as [(UInt64, Bool)]) func seedsThatFoundSomething(seed: UInt64, storm: Bool) throws {
+  @Test(
+    arguments: [
+      // Without a synced name the whole data directory is gone after a power cut.
+      (1, false),
+      // A write that waited for a block and then for a file was overtaken by one gated behind it.
+      (19, false), (19, true),
+    ] as [(UInt64, Bool)]) func seedsThatFoundSomething(seed: UInt64, storm: Bool) throws
+  {
     _ = try Self.run(seed, Kind(weather: storm ? .stormy : .clear))
   }
 
@@ -103,7 +109,8 @@ import Testing
 
   @Test func theSameSeedGivesTheSameTrace() throws {
     for seed in [5, 91] as [UInt64] {
-      let a = try Self.run(seed, Kind(weather: .stormy)).trace, b = try Self.run(seed, Kind(weather: .stormy)).trace
+      let a = try Self.run(seed, Kind(weather: .stormy)).trace
+      let b = try Self.run(seed, Kind(weather: .stormy)).trace
       #expect(a == b)
     }
   }

@@ -12,7 +12,9 @@ import Testing
     for _ in 0..<processes {
       // Also the way back up is cut, now and then more than once.
       while true {
-        if random.chance(1, in: 4) { world.faults.armCrash(after: 1 + random.below(8 as UInt64), random.pick(CrashPhase.allCases)) }
+        if random.chance(1, in: 4) {
+          world.faults.armCrash(after: 1 + random.below(8 as UInt64), random.pick(CrashPhase.allCases))
+        }
         if try world.open() { break }
         world.crash(random.pick(CrashMode.allCases))
       }
@@ -21,7 +23,9 @@ import Testing
         world.faults.armCrash(after: 1 + random.below(60 as UInt64), random.pick(CrashPhase.allCases))
       }
       if faults {
-        world.faults.setRate(site: random.pick(["sync", "write", "read", "create", "allocate", "commit"]), per65536: 600, random.pick([.io, .noSpace]))
+        world.faults.setRate(
+          site: random.pick(["sync", "write", "read", "create", "allocate", "commit"]), per65536: 600,
+          random.pick([.io, .noSpace]))
       }
       for _ in 0..<(20 + random.below(120)) where !world.faults.isCrashed { world.step() }
       if random.chance(1, in: 4) { world.settle() }
@@ -71,7 +75,8 @@ import Testing
 
   @Test func theSameSeedGivesTheSameTrace() throws {
     for seed in [3, 77, 1234] as [UInt64] {
-      let a = try Self.run(seed).trace, b = try Self.run(seed).trace
+      let a = try Self.run(seed).trace
+      let b = try Self.run(seed).trace
       #expect(a == b)
       #expect(try Self.run(seed + 1).trace != a)
     }

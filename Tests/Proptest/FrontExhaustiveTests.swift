@@ -8,7 +8,9 @@ import Testing
 @Suite struct FrontExhaustiveTests {
   /// Overlapping, unaligned, repeated, empty: what three requests can do to one another.
   static let alphabet: [GuestRequest] = {
-    func write(_ block: Int, _ count: Int, _ content: GuestContent, fua: Bool = false, at byte: Int = 0, length: Int? = nil) -> GuestRequest {
+    func write(_ block: Int, _ count: Int, _ content: GuestContent, fua: Bool = false, at byte: Int = 0, length: Int? = nil)
+      -> GuestRequest
+    {
       var r = GuestRequest(.write, offset: block * 4096 + byte, length: length ?? count * 4096)
       r.content = content
       r.forceUnitAccess = fua
@@ -53,7 +55,8 @@ import Testing
         var reached = false
         for phase in CrashPhase.allCases {
           for mode in CrashMode.allCases {
-            let world = try FrontWorld(seed: n * 31 + UInt64(w), size: 6 * 4096, geometry: WALGeometry(fileBlocks: 8, dataBlocks: 4))
+            let world = try FrontWorld(
+              seed: n * 31 + UInt64(w), size: 6 * 4096, geometry: WALGeometry(fileBlocks: 8, dataBlocks: 4))
             do {
               try run(world, all[w]) { world.faults.armCrash(after: n, phase) }
               reached = reached || world.faults.isCrashed
@@ -79,7 +82,8 @@ import Testing
         var n: UInt64 = 1
         while true {
           let error: Errno = n % 2 == 0 ? .io : .noSpace
-          let world = try FrontWorld(seed: n * 31 + UInt64(w), size: 6 * 4096, geometry: WALGeometry(fileBlocks: 8, dataBlocks: 4))
+          let world = try FrontWorld(
+            seed: n * 31 + UInt64(w), size: 6 * 4096, geometry: WALGeometry(fileBlocks: 8, dataBlocks: 4))
           let before = world.faults.fired
           do {
             try run(world, all[w]) { world.faults.armFailure(after: n, error, forGood: forGood) }

@@ -32,7 +32,9 @@ import Testing
   }
 
   @Test func unsyncedBytesAreKeptLostAndTorn() throws {
-    var kept = 0, lost = 0, torn = 0
+    var kept = 0
+    var lost = 0
+    var torn = 0
     for seed in 0..<200 as Range<UInt64> {
       let files = SimFiles(seed: seed)
       let file = try made(files, "/d/f")
@@ -79,7 +81,9 @@ import Testing
   }
 
   @Test func namesNeedTheirDirectorySynced() throws {
-    var missing = 0, oldName = 0, newName = 0
+    var missing = 0
+    var oldName = 0
+    var newName = 0
     for seed in 0..<100 as Range<UInt64> {
       let files = SimFiles(seed: seed)
       let file = try made(files, "/d/a")

@@ -15,7 +15,8 @@ import Testing
 
   @Test func aSlotIsOccupiedOnce() throws {
     let bucket = SimBucket()
-    let a = SimStore(bucket, seed: 1), b = SimStore(bucket, seed: 2)
+    let a = SimStore(bucket, seed: 1)
+    let b = SimStore(bucket, seed: 2)
     #expect(try put(a, "x/y", 1) == .created)
     #expect(try put(b, "x/y", 2) == .exists)
     #expect(try b.get("x/y", range: nil) == [1, 1])
@@ -25,7 +26,9 @@ import Testing
   }
 
   @Test func anUnknownPutHappenedOrDidNot() throws {
-    var applied = 0, absent = 0, late = 0
+    var applied = 0
+    var absent = 0
+    var late = 0
     for seed in 0..<300 as Range<UInt64> {
       let bucket = SimBucket()
       let store = SimStore(bucket, seed: seed, weather: .stormy)

@@ -125,7 +125,8 @@ package struct DeviceModel {
     guard let i = versions.lastIndex(where: { $0.hash == hash }) else { return "holds what was never written there" }
     let v = versions[i]
     let end = v.end == .max ? "in flight" : "\(v.end)"
-    return "holds version \(i) of \(versions.count - 1) (operation \(v.operation), \(v.start)...\(end)), at least \(blocks[block].floor) was promised"
+    return
+      "holds version \(i) of \(versions.count - 1) (operation \(v.operation), \(v.start)...\(end)), at least \(blocks[block].floor) was promised"
   }
 
   /// What is acknowledged survives, since only the process ended.
@@ -179,7 +180,8 @@ package struct DeviceModel {
     if best == blocks.count { return .moment(bestAt) }
     let odd = found.indices.filter { b in !allowed(b, found[b], usesFloors).contains { $0.contains(bestAt) } }
     let list = odd.prefix(6).map { "block \($0) \(describe($0, found[$0]))" }.joined(separator: "; ")
-    return .mixture("a mixture of moments: \(blocks.count - best) blocks do not belong to moment \(bestAt) (promised: \(since)): \(list)")
+    return .mixture(
+      "a mixture of moments: \(blocks.count - best) blocks do not belong to moment \(bestAt) (promised: \(since)): \(list)")
   }
 
   /// Moments at which a block may have shown this; disjoint, rising.

@@ -72,16 +72,34 @@ package final class EngineWorld {
     defer { host.store.weather = weather }
     do throws(SimGuest.Unreadable) { found = try SimGuest.readAll(opened.device, pump: { self.pump() }) } catch {
       if isDisturbed { return false }
-      throw Wrong("seed \(seed): after a crash: \(error) (\(opened.port?.status.reason ?? "") \(opened.port?.status.lastError ?? ""))")
+      throw Wrong("seed \(seed): after a crash: \(error): \(whyUnreadable(opened))")
     }
     var model = guest.model
     if promisesAcknowledged && !isDisturbed { model.keepAcknowledged() }
-    if let wrong = model.faultAfterCrash(found.map { DeviceModel.hash($0) }) { throw Wrong("seed \(seed): after a crash: \(wrong)") }
+    if let wrong = model.faultAfterCrash(found.map { DeviceModel.hash($0) }) {
+      throw Wrong("seed \(seed): after a crash: \(wrong)")
+    }
     guest.model.survive(found)
     promisesAcknowledged = true
     opened.device.sink = guest
     count("opened")
     return true
+  }
+
+  /// What a fetch of each mapped block says; for messages.
+  private func whyUnreadable(_ opened: OpenedVolume) -> String {
+    var texts = [opened.port?.status.reason, opened.port?.status.lastError].compactMap { $0 }
+    guard let tables = opened.tables else { return texts.joined(separator: ", ") }
+    for lba in 0..<UInt64(guest.model.blockCount) {
+      let handle = tables.map.lookup(lba)
+      guard handle.isBlock else { continue }
+      do throws(SegmentError) { try opened.fetcher.fetch(segment: handle.segment, r: handle.r, count: 1) } catch {
+        texts.append(
+          "block \(lba) at \(handle.segment)/\(handle.r), segment \(tables.state.segments[handle.segment]?.uploadedSeq.map { "uploaded at \($0)" } ?? "not uploaded"): \(error)"
+        )
+      }
+    }
+    return texts.joined(separator: ", ")
   }
 
   private func pump() {
@@ -128,6 +146,65 @@ package final class EngineWorld {
     takeCuts()
     trace.note(guest.trace.value)
     trace.note(bucket.version)
+  }
+
+  // MARK: scripts
+
+  /// For workloads that are written down instead of drawn.
+  package func submit(_ request: GuestRequest) {
+    guard let opened else { return }
+    guest.submit(opened.device, request)
+    opened.device.commit()
+  }
+
+  package func askForCut() {
+    guard let port = opened?.port else { return }
+    cuts.append((port.cut(), guest.model.submitFlush()))
+  }
+
+  package func askForSnapshot() {
+    snapshots += 1
+    _ = opened?.port?.snapshot(label: "s\(snapshots)", publish: true)
+  }
+
+  /// Everything that the store has leaves the cache.
+  package func evictAll() {
+    guard let tables = opened?.tables, let engine else { return }
+    for s in tables.state.ordered where s.uploadedSeq != nil && tables.directory[s.number]?.locator != .local {
+      engine.cache.evict(volume: volume, segment: s.number)
+    }
+  }
+
+  /// The disk lied about the last transaction of the journal. Between a crash and `open`.
+  package func loseLastTransaction() -> Bool {
+    host.journals.disk(DataDirectory(root: "/data").volume(volume))?.loseLastTransaction() ?? false
+  }
+
+  /// Opens after the disk lied: refusing is an answer, serving one moment of history is one, a mixture is none.
+  package func openAfterLie() throws -> Bool {
+    let engine = try host.process()
+    guard let opened = try? engine.openLocal(volume) else {
+      count("refused after a lie")
+      return false
+    }
+    let found: [[UInt8]]
+    do throws(SimGuest.Unreadable) {
+      found = try SimGuest.readAll(
+        opened.device,
+        pump: {
+          for lane in Lane.allCases { self.host.executor.run(lane, &self.random) }
+          _ = opened.stepKeeper()
+          opened.device.poll()
+        })
+    } catch {
+      count("unreadable after a lie")
+      return false
+    }
+    if let text = guest.model.faultOfCopy(found.map { DeviceModel.hash($0) }, since: 0) {
+      throw Wrong("seed \(seed): after a lie of the disk: \(text)")
+    }
+    count("served after a lie")
+    return true
   }
 
   private func seldom(_ opened: OpenedVolume) {
@@ -178,7 +255,9 @@ package final class EngineWorld {
       host.clock.advance(milliseconds: 20)
       takeCuts()
     }
-    if guest.inFlight > 0 && !isDisturbed { complain("\(guest.inFlight) requests never complete: \(opened.port?.status.lastError ?? "")") }
+    if guest.inFlight > 0 && !isDisturbed {
+      complain("\(guest.inFlight) requests never complete: \(opened.port?.status.lastError ?? "")")
+    }
     if !cuts.isEmpty && !isDisturbed { complain("a cut is never answered: \(opened.port?.status.lastError ?? "")") }
     return false
   }
@@ -190,7 +269,8 @@ package final class EngineWorld {
   package func checkStore() {
     guard bucket.version != checkedVersion else { return }
     checkedVersion = bucket.version
-    let other = SimHost(seed: seed &+ bucket.version, bucket: bucket.copy(), clock: SimClock(milliseconds: host.clock.milliseconds))
+    let other = SimHost(
+      seed: seed &+ bucket.version, bucket: bucket.copy(), clock: SimClock(milliseconds: host.clock.milliseconds))
     do {
       let engine = try other.process()
       let copy: OpenedVolume
@@ -202,11 +282,13 @@ package final class EngineWorld {
       if point < lastPoint { complain("the newest cut fell from entry \(lastPoint) to \(point)") }
       lastPoint = point
       let sampled = random.chance(1, in: 2)
-      let found = try SimGuest.readAll(copy.device, pump: {
-        other.executor.drain()
-        _ = copy.stepKeeper()
-        copy.device.poll()
-      })
+      let found = try SimGuest.readAll(
+        copy.device,
+        pump: {
+          other.executor.drain()
+          _ = copy.stepKeeper()
+          copy.device.poll()
+        })
       if let text = guest.model.faultOfCopy(found.map { DeviceModel.hash($0) }, since: reported) {
         complain("another host at entry \(point): \(text)")
       }
@@ -235,7 +317,9 @@ package final class EngineWorld {
     }
     if fresh.state.encode() != live.state.encode() { complain("the live state is not the fold of the journal") }
     if fresh.base.map.root() != live.map.root() { complain("the live map is not the fold of the journal") }
-    if fresh.base.account.encode() != live.fold.base.account.encode() { complain("the live account is not the fold of the journal") }
+    if fresh.base.account.encode() != live.fold.base.account.encode() {
+      complain("the live account is not the fold of the journal")
+    }
     if let text = live.state.checkInvariants() { complain("state: \(text)") }
     if let text = live.map.checkInvariants().first { complain("map: \(text)") }
     if let n = live.fold.base.account.checkInvariants(live.map) { complain("account: segment \(n) is miscounted") }

@@ -28,7 +28,9 @@ package final class FrontWorld {
   /// Only the process ended since the model was last read back.
   private var promisesAcknowledged = true
 
-  package init(seed: UInt64, size: Int = 96 * 4096 + 512, geometry: WALGeometry = WALGeometry(fileBlocks: 40, dataBlocks: 32)) throws(Errno) {
+  package init(seed: UInt64, size: Int = 96 * 4096 + 512, geometry: WALGeometry = WALGeometry(fileBlocks: 40, dataBlocks: 32))
+    throws(Errno)
+  {
     self.seed = seed
     self.geometry = geometry
     random = SeededRandom(seed: seed)
@@ -47,7 +49,8 @@ package final class FrontWorld {
   /// Recovers and starts a process. False when a crash or a fault came between; anything else that is wrong is thrown.
   package func open() throws -> Bool {
     firedAtOpen = faults.fired
-    let recovery = WALRecovery(files: files, directory: directory, volume: volume, blocks: UInt64((guest.model.size + 4095) / 4096))
+    let recovery = WALRecovery(
+      files: files, directory: directory, volume: volume, blocks: UInt64((guest.model.size + 4095) / 4096))
     let log: RecoveredLog
     do throws(WALError) {
       log = try recovery.recover(wals: ledger.wals, start: .genesis, marks: ledger.marks)
@@ -64,7 +67,8 @@ package final class FrontWorld {
     incarnations += 1
     let keeper = WALKeeperStub(files: files, directory: directory, volume: volume, geometry: geometry)
     let parts = VolumeDevice.Parts(
-      volume: volume, size: UInt64(guest.model.size), map: BlockMap(blocks: UInt64(guest.model.blockCount)), sources: NoSegmentSources(),
+      volume: volume, size: UInt64(guest.model.size), map: BlockMap(blocks: UInt64(guest.model.blockCount)),
+      sources: NoSegmentSources(),
       files: files, executor: executor, fromKeeper: keeper.front, toKeeper: keeper.inbox, wake: .silent())
     let device = VolumeDevice(
       parts, log: .init(incarnation: ULID(high: incarnations, low: seed), geometry: geometry, recovered: log))

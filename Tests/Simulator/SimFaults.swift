@@ -43,6 +43,8 @@ package final class SimFaults: @unchecked Sendable {
   /// The site of the last fault or crash.
   package private(set) var lastSite = ""
   package private(set) var fired: UInt64 = 0
+  /// The site of the first fault.
+  package private(set) var firstFailed = ""
 
   private var crashAt: UInt64 = .max
   private var crashPhase = CrashPhase.before
@@ -139,6 +141,7 @@ package final class SimFaults: @unchecked Sendable {
     tallies[site].failed += 1
     fired += 1
     lastSite = names[site]
+    if firstFailed.isEmpty { firstFailed = names[site] }
     return .fail(error)
   }
 

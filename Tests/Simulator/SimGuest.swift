@@ -44,7 +44,8 @@ package final class SimGuest: CompletionSink {
     let token = nextToken
     nextToken += 1
     var flight = Flight(
-      request: r, buffer: .allocate(byteCount: max(1, r.operation == .read || r.operation == .write ? r.length : 1), alignment: 4096))
+      request: r,
+      buffer: .allocate(byteCount: max(1, r.operation == .read || r.operation == .write ? r.length : 1), alignment: 4096))
     switch r.operation {
     case .write:
       r.content.fill(UnsafeMutableRawBufferPointer(rebasing: flight.buffer[..<r.length]))

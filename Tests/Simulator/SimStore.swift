@@ -11,7 +11,10 @@ package final class SimStore: Store, @unchecked Sendable {
   package private(set) var counters = StoreCounters()
   private var random: SeededRandom
 
-  package init(_ bucket: SimBucket, seed: UInt64, faults: SimFaults = SimFaults(), weather: StoreWeather = .clear, url: String = "sim://bucket") {
+  package init(
+    _ bucket: SimBucket, seed: UInt64, faults: SimFaults = SimFaults(), weather: StoreWeather = .clear,
+    url: String = "sim://bucket"
+  ) {
     self.bucket = bucket
     self.faults = faults
     self.weather = weather
@@ -42,7 +45,8 @@ package final class SimStore: Store, @unchecked Sendable {
   /// "segments" of "volumes/<id>/segments/<n>": the last component that is a word.
   private static func place(_ key: String) -> String {
     let parts = key.split(separator: "/")
-    return parts.last { $0.utf8.allSatisfy { $0 >= UInt8(ascii: "a") && $0 <= UInt8(ascii: "z") } }.map(String.init) ?? String(parts.first ?? "")
+    return parts.last { $0.utf8.allSatisfy { $0 >= UInt8(ascii: "a") && $0 <= UInt8(ascii: "z") } }.map(String.init)
+      ?? String(parts.first ?? "")
   }
 
   private func store(_ key: String, _ bytes: [UInt8], ifAbsent: Bool) throws(StoreError) -> PutOutcome {
