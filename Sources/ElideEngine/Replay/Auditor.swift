@@ -164,10 +164,11 @@ package struct Auditor {
     report.entries = entries
     report.seq = fold.state.seq ?? 0
     report.root = fold.base.map.root()
-    if let live, report.divergence == nil {
+    // A process that serves the volume may have gone on meanwhile: then there is nothing to compare.
+    if let live, report.divergence == nil, live.seq == fold.state.seq {
       report.comparedWithLive = true
       let bytes = fold.state.encode()
-      if live.seq == fold.state.seq, live.encode() != bytes {
+      if live.encode() != bytes {
         report.divergence = .init(
           kind: .live, volume: volume, entry: report.seq, point: report.seq, expected: Digest.sha256(live.encode()).hex,
           found: Digest.sha256(bytes).hex)

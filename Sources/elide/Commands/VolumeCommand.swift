@@ -39,9 +39,9 @@ struct VolumeCreate: ParsableCommand {
     if let size {
       made = try engine.createVolume(name: name, size: size.bytes)
     } else {
-      let source = try VolumeSource(from ?? "")
-      try Serving.publish(source, engine)
-      made = try engine.createFork(name: name, from: source)
+      made = try engine.createFork(name: name, from: VolumeSource(from ?? "")) { (volume) throws(ElideError) in
+        try Serving.publish(volume, engine)
+      }
     }
     if json.json { return try Output.json(VolumeJSON(made)) }
     print("\(name): volume \(made.volume), \(ByteSize.text(made.size))")

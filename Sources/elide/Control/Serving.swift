@@ -51,9 +51,15 @@ enum Serving {
     return status != nil
   }
 
-  /// Has a served source publish what it holds, so that it can be forked as it is now.
-  static func publish(_ source: VolumeSource, _ engine: Engine) throws {
-    guard source.point == .newest, let volume = try? engine.volume(source.base) else { return }
-    let _: CutAnswer? = try call(volume, engine, "POST", "/cut")
+  /// Has the process that serves a volume publish what it holds, so that it can be forked as it is now.
+  static func publish(_ volume: ULID, _ engine: Engine) throws(ElideError) {
+    do {
+      let answer: CutAnswer? = try call(volume, engine, "POST", "/cut")
+      if answer == nil { throw ElideError(.owned, "volume \(volume) is served by a process that answers on no control socket") }
+    } catch let error as ElideError {
+      throw error
+    } catch {
+      throw ElideError(.failed, "the process that serves \(volume): \(error)")
+    }
   }
 }
