@@ -24,13 +24,16 @@ test: unit-test
 	@if [ -f Tests/Conformance/run.sh ]; then $(MAKE) --no-print-directory conformance; \
 	else echo "conformance: not built yet (Tests/Conformance/run.sh is missing), nothing was run"; fi
 
-# Swift Testing works in release as in debug here, since the tests see only what is `package`.
-unit-test: build
-	swift build -c $(CONFIGURATION) --build-tests
-	SWIFT_BACKTRACE=enable=no swift test -c $(CONFIGURATION) --skip-build
+# The tests see internals, which a release build shows only when told to: a build of its own, so that neither undoes the other.
+TESTING = -c release -Xswiftc -enable-testing --scratch-path .build-test
 
-conformance: build
-	@scripts/lane.sh conformance Tests/Conformance/run.sh $(BIN)
+unit-test: deps
+	swift build $(TESTING) --build-tests
+	SWIFT_BACKTRACE=enable=no swift test $(TESTING) --skip-build
+
+conformance: deps
+	swift build $(TESTING) --product elide
+	@scripts/lane.sh conformance Tests/Conformance/run.sh .build-test/release/elide
 
 lint:
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
