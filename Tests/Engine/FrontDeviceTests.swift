@@ -44,7 +44,8 @@ final class FrontHarness {
     self.size = size
     self.geometry = geometry
     device = Self.make(
-      volume, size, files, executor, fromKeeper, toKeeper, .init(incarnation: ULID(high: 9, low: 1), geometry: geometry, recovered: RecoveredLog(end: .genesis)))
+      volume, size, files, executor, fromKeeper, toKeeper,
+      .init(incarnation: ULID(high: 9, low: 1), geometry: geometry, recovered: RecoveredLog(end: .genesis)))
     device.sink = sink
     try prepare()
   }
@@ -83,7 +84,9 @@ final class FrontHarness {
   }
 
   /// Submits one request and waits for its answer.
-  func run(_ op: BlockRequest.Operation, _ offset: UInt64, _ bytes: inout [UInt8], length: UInt64? = nil, fua: Bool = false) throws -> Int32 {
+  func run(_ op: BlockRequest.Operation, _ offset: UInt64, _ bytes: inout [UInt8], length: UInt64? = nil, fua: Bool = false)
+    throws -> Int32
+  {
     token += 1
     let id = token
     return try bytes.withUnsafeMutableBytes { b -> Int32 in
@@ -107,7 +110,8 @@ final class FrontHarness {
     while toKeeper.receive() != nil {}
     while fromKeeper.receive() != nil {}
     device = Self.make(
-      volume, size, files, executor, fromKeeper, toKeeper, .init(incarnation: ULID(high: 9, low: next), geometry: geometry, recovered: log))
+      volume, size, files, executor, fromKeeper, toKeeper,
+      .init(incarnation: ULID(high: 9, low: next), geometry: geometry, recovered: log))
     device.sink = sink
     try prepare()
     try turn()

@@ -23,7 +23,9 @@ final class MemoryDirectory {
   init() {
     let parent = HostFiles().exists("/dev/shm") ? "/dev/shm" : "/tmp"
     var template = Array("\(parent)/elide-test-XXXXXX".utf8CString)
-    path = template.withUnsafeMutableBufferPointer { b in b.baseAddress.flatMap { mkdtemp($0) }.map { String(cString: $0) } ?? parent }
+    path = template.withUnsafeMutableBufferPointer { b in
+      b.baseAddress.flatMap { mkdtemp($0) }.map { String(cString: $0) } ?? parent
+    }
   }
   deinit {
     let files = HostFiles()
@@ -112,7 +114,9 @@ final class LogWriter {
     _ = try appender.write(files)
     for g in kept {
       records.append(
-        Record(wal: appender.wal, frame: appender.chain.frame, lba: g.lba, count: g.count, kind: g.kind, position: g.position, crc: appender.chain.crc))
+        Record(
+          wal: appender.wal, frame: appender.chain.frame, lba: g.lba, count: g.count, kind: g.kind, position: g.position,
+          crc: appender.chain.crc))
     }
     appender.forget()
   }

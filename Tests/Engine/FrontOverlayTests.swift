@@ -29,7 +29,9 @@ import Testing
         let lba = UInt64.random(in: 0..<blocks - count, using: &dice)
         overlay.reserve(Int(min(count, 64)))
         overlay.insert(lba: lba, count: count, kind: kind, position: position, order: Overlay.order(wal: wal, ordinal: ordinal))
-        for i in 0..<count { model.entries[lba + i] = .init(kind: kind, wal: wal, position: kind == .data ? position + Int(i) : 0) }
+        for i in 0..<count {
+          model.entries[lba + i] = .init(kind: kind, wal: wal, position: kind == .data ? position + Int(i) : 0)
+        }
         if kind == .data { position += Int(count) }
         if kind == .data || count <= Overlay.longRun { noted[wal, default: []].append((lba, count)) }
         if ordinal % 20 == 0 { compare(overlay, model, blocks, &dice) }

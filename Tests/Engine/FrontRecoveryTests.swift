@@ -191,7 +191,9 @@ import Testing
       for _ in 0..<Int.random(in: 1...3, using: &dice) {
         let wal = log.wals[Int.random(in: 0..<log.wals.count, using: &dice)]
         let block = Int.random(in: 0..<30, using: &dice)
-        let offset = block * 4096 + (Bool.random(using: &dice) ? Int.random(in: 0..<200, using: &dice) : Int.random(in: 0..<4000, using: &dice))
+        let offset =
+          block * 4096
+          + (Bool.random(using: &dice) ? Int.random(in: 0..<200, using: &dice) : Int.random(in: 0..<4000, using: &dice))
         let bytes = (0..<Int.random(in: 1...96, using: &dice)).map { _ in UInt8.random(in: 0...255, using: &dice) }
         undos.append(try log.damage(wal, at: offset, bytes))
       }

@@ -45,7 +45,9 @@ final class TemporaryHost {
     let bytes = try image(path)
     let engine = try host.engine()
     var steps: Set<WorkProgress.Step> = []
-    let made = try engine.importImage(name: "debian", path: path) { steps.insert($0.step); return true }
+    let made = try engine.importImage(name: "debian", path: path) {
+      steps.insert($0.step); return true
+    }
     #expect(made.size == UInt64(bytes.count) && made.isImage)
     #expect(steps.contains(.digest) && steps.contains(.seal))
     let auditor = engine.auditor()

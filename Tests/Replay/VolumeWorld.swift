@@ -83,7 +83,9 @@ final class Guest: CompletionSink {
     return out
   }
 
-  private func run(_ operation: BlockRequest.Operation, _ lba: UInt64, _ blocks: UInt64, _ buffer: UnsafeMutableRawPointer?) throws -> Int32 {
+  private func run(_ operation: BlockRequest.Operation, _ lba: UInt64, _ blocks: UInt64, _ buffer: UnsafeMutableRawPointer?)
+    throws -> Int32
+  {
     token += 1
     let mine = token
     let request = BlockRequest(operation: operation, offset: lba * 4096, length: blocks * 4096, buffer: buffer, token: mine)

@@ -102,7 +102,9 @@ extension Engine {
     let row = NameRow(name: name, volume: volume, flags: .creating)
     let seen = try names.get(name)
     if let seen {
-      guard seen.flags.contains(.creating) else { throw ElideError(.usage, "the name '\(name)' is taken, by volume \(seen.volume)") }
+      guard seen.flags.contains(.creating) else {
+        throw ElideError(.usage, "the name '\(name)' is taken, by volume \(seen.volume)")
+      }
       let left = directory.volume(seen.volume)
       if world.files.exists(left.root) {
         let lock = try VolumeLock.take(world.files, left, seen.volume)
@@ -163,7 +165,9 @@ extension Engine {
   }
 
   /// The checkpoint that a fork is opened from on this host, whichever its first page names.
-  private func keepOwn(_ context: KeeperContext, _ tables: VolumeTables, _ head: JournalHead) throws(JournalError) -> LocalCheckpoint {
+  private func keepOwn(_ context: KeeperContext, _ tables: VolumeTables, _ head: JournalHead) throws(JournalError)
+    -> LocalCheckpoint
+  {
     let map = MapCheckpoint(
       volume: context.volume, seq: head.seq, map: tables.map, rows: tables.rows, state: tables.state.encode())
     let bytes = map.encode(ZstdCodec())
@@ -184,23 +188,30 @@ extension Engine {
     let document = VolumeDocument(
       volume: context.volume, size: state.size, key: context.key.publicKey, lineage: state.lineage, created: created)
     let bytes = document.encode { context.key.sign($0) }
-    do throws(StoreError) { _ = try store.putIfAbsent(StoreLayout.document(context.volume), bytes) } catch { throw ElideError(error) }
+    do throws(StoreError) { _ = try store.putIfAbsent(StoreLayout.document(context.volume), bytes) } catch {
+      throw ElideError(error)
+    }
   }
 
   // MARK: Driving
 
   /// Steps a keeper on this thread until `isDone`.
-  func drive(_ keeper: VolumeKeeper, _ wake: WakeEvent, milliseconds: UInt64 = .max, until isDone: () -> Bool) throws(ElideError) {
+  func drive(_ keeper: VolumeKeeper, _ wake: WakeEvent, milliseconds: UInt64 = .max, until isDone: () -> Bool) throws(ElideError)
+  {
     let begin = world.clock.monotonicNanoseconds()
     let limit = milliseconds == .max ? UInt64.max : milliseconds * 1_000_000
     while !isDone() {
       wake.clear()
       while keeper.step() {}
       if isDone() { return }
-      if keeper.isHalted { throw ElideError(keeper.haltReason?.kind ?? .failed, "volume \(keeper.context.volume) halted: \(keeper.haltReason?.detail ?? "")") }
+      if keeper.isHalted {
+        throw ElideError(
+          keeper.haltReason?.kind ?? .failed, "volume \(keeper.context.volume) halted: \(keeper.haltReason?.detail ?? "")")
+      }
       let now = world.clock.monotonicNanoseconds()
       if now - begin > limit {
-        throw ElideError(.tryLater, "volume \(keeper.context.volume): \(keeper.lastError ?? "not done in \(milliseconds) ms"); try again")
+        throw ElideError(
+          .tryLater, "volume \(keeper.context.volume): \(keeper.lastError ?? "not done in \(milliseconds) ms"); try again")
       }
       waiter.wait(wake, untilNanoseconds: min(keeper.deadline, limit == .max ? .max : begin + limit + 1), clock: world.clock)
     }

@@ -92,7 +92,9 @@ extension VolumeKeeper {
       var seq = pageLog.nextSeq
       while seq <= head, draft.entries.count < Self.pageEntries, bytes < Self.pageBlobBytes {
         guard let raw = try journal.entry(seq) else { throw .damaged("entry \(seq) is missing") }
-        guard let entry = try? EntryCodec.decode(raw), let event = entry.event else { throw .damaged("entry \(seq) does not decode") }
+        guard let entry = try? EntryCodec.decode(raw), let event = entry.event else {
+          throw .damaged("entry \(seq) does not decode")
+        }
         if draft.entries.isEmpty { draft.previousEntry = entry.envelope.prev }
         for digest in event.blobs {
           let blob = try journal.blob(digest)
@@ -113,7 +115,9 @@ extension VolumeKeeper {
 
   /// The checkpoint that a page with this cut names, and the pages a reader folds on top of it.
   private func nameable(_ cut: UInt64) -> (locator: CheckpointLocator?, tail: [TailPage]) {
-    if let checkpoint, checkpoint.storage == .stored, checkpoint.locator.seq <= cut, checkpoint.locator.key != pageLog.checkpoint?.key {
+    if let checkpoint, checkpoint.storage == .stored, checkpoint.locator.seq <= cut,
+      checkpoint.locator.key != pageLog.checkpoint?.key
+    {
       return (checkpoint.locator, pageLog.tail.filter { $0.page >= checkpoint.horizon })
     }
     return (pageLog.checkpoint, pageLog.tail)
@@ -168,7 +172,10 @@ extension VolumeKeeper {
       return KeeperHalt(.fenced, "\(slot): entry \(end.seq) of name \(end.name) ended this volume's log")
     }
     return KeeperHalt(
-      .owned, "\(slot) was written by another process (incarnation \(found.header.incarnation)); open the volume again, or recover by force")
+      .owned,
+      "\(slot) was written by another process (incarnation \(found.header.incarnation)); "
+        + "open the volume again, or recover by force"
+    )
   }
 
   private func settle(_ intent: PageIntent) throws(KeeperHalt) {

@@ -51,7 +51,9 @@ extension VolumeKeeper {
 
   func stepRound() throws(KeeperHalt) -> Bool {
     if let current = round {
-      guard case .sealing(let after) = current.phase, !tables.state.openWALs.contains(where: { $0 <= after }) else { return false }
+      guard case .sealing(let after) = current.phase, !tables.state.openWALs.contains(where: { $0 <= after }) else {
+        return false
+      }
       finishRound(current, after: after)
       return true
     }

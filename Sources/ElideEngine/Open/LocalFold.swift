@@ -25,7 +25,8 @@ package enum LocalFold {
   }
 
   private static func begin(
-    _ engine: Engine, _ volume: ULID, _ directory: VolumeDirectory, _ journal: any JournalStore, _ recovered: inout RecoveredKeeper
+    _ engine: Engine, _ volume: ULID, _ directory: VolumeDirectory, _ journal: any JournalStore,
+    _ recovered: inout RecoveredKeeper
   ) throws(ElideError) -> (fold: VolumeFold, after: JournalHead?) {
     var damage: ElideError?
     if let checkpoint = recovered.checkpoint {
@@ -165,12 +166,17 @@ struct SealedFiles {
     do throws(WALError) {
       var scan = try WALReader.scan(context.world.files, file, volume: context.volume, wal: segment.number, blocks: blocks)
       guard scan.cut(at: end) else {
-        throw .wrongFile(volume: context.volume, wal: segment.number, detail: "it no longer holds frame \(end.frame), sealed from it")
+        throw .wrongFile(
+          volume: context.volume, wal: segment.number, detail: "it no longer holds frame \(end.frame), sealed from it")
       }
       places = try Sealer(files: context.world.files, volume: context.volume).places(of: content, scan, file: file)
     } catch { throw ElideError(error) }
     guard places.words.count == Int(entry.blocks) else {
-      throw ElideError(.fault, "volume \(context.volume): write-ahead file \(segment.number) holds \(places.words.count) blocks of \(entry.blocks) sealed")
+      throw ElideError(
+        .fault,
+        "volume \(context.volume): write-ahead file \(segment.number) holds \(places.words.count) blocks "
+          + "of \(entry.blocks) sealed"
+      )
     }
     do throws(Errno) {
       return try context.cache.mapSealed(entry, file: file, words: places.words, placement: places.placement)

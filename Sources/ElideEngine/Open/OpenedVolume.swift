@@ -25,7 +25,10 @@ package final class OpenedVolume {
   private var thread: StepperThread?
   private var isClosed = false
 
-  init(engine: Engine, opening: LocalOpening, keeper: VolumeKeeper, device: VolumeDevice, machineWake: WakeEvent, frontWake: WakeEvent) {
+  init(
+    engine: Engine, opening: LocalOpening, keeper: VolumeKeeper, device: VolumeDevice, machineWake: WakeEvent,
+    frontWake: WakeEvent
+  ) {
     self.engine = engine
     self.opening = opening
     self.keeper = keeper
@@ -40,7 +43,9 @@ package final class OpenedVolume {
     isAnchored = true
   }
 
-  init(engine: Engine, published: PublishedVolume, desk: ReadDesk, device: VolumeDevice, machineWake: WakeEvent, frontWake: WakeEvent) {
+  init(
+    engine: Engine, published: PublishedVolume, desk: ReadDesk, device: VolumeDevice, machineWake: WakeEvent, frontWake: WakeEvent
+  ) {
     self.engine = engine
     self.device = device
     self.machineWake = machineWake
@@ -85,10 +90,13 @@ package final class OpenedVolume {
       }
       let now = engine.world.clock.monotonicNanoseconds()
       if now - begin > milliseconds &* 1_000_000 {
-        throw ElideError(.tryLater, "volume \(volume): not done in \(milliseconds) ms: \(port?.status.lastError ?? "nothing moves")")
+        throw ElideError(
+          .tryLater, "volume \(volume): not done in \(milliseconds) ms: \(port?.status.lastError ?? "nothing moves")")
       }
       // Either event may be the next: a short wait on one, then a look at both.
-      engine.waiter.wait(thread == nil ? machineWake : frontWake, untilNanoseconds: min(now + 2_000_000, machine.deadline), clock: engine.world.clock)
+      engine.waiter.wait(
+        thread == nil ? machineWake : frontWake, untilNanoseconds: min(now + 2_000_000, machine.deadline),
+        clock: engine.world.clock)
     }
   }
 

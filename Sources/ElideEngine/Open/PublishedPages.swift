@@ -26,7 +26,8 @@ package struct PublishedPages {
     var bytes: [UInt8]
     do throws(StoreError) {
       // One byte more than nothing: a length of 0 would ask for an empty range.
-      bytes = try store.get(key, range: 0..<max(UInt64(JournalPage.prologueBytes), min(length ?? Self.guess, UInt64(PageLimits.bytes))))
+      bytes = try store.get(
+        key, range: 0..<max(UInt64(JournalPage.prologueBytes), min(length ?? Self.guess, UInt64(PageLimits.bytes))))
     } catch {
       if case .notFound = error { return nil }
       throw ElideError(error)
@@ -57,7 +58,9 @@ package struct PublishedPages {
   }
 
   private func more(_ key: String, _ bytes: [UInt8], _ need: Int) throws(ElideError) -> [UInt8] {
-    guard need > bytes.count, need <= PageLimits.bytes else { throw ElideError(.fault, "\(key): it says that it has \(need) bytes") }
+    guard need > bytes.count, need <= PageLimits.bytes else {
+      throw ElideError(.fault, "\(key): it says that it has \(need) bytes")
+    }
     do throws(StoreError) { return bytes + (try store.get(key, range: UInt64(bytes.count)..<UInt64(need))) } catch {
       throw ElideError(error)
     }
@@ -71,7 +74,9 @@ package struct PublishedPages {
       guard case .notFound = error else { throw ElideError(error) }
     }
     // What does not decode is no hint.
-    if let h = try? HeadHint.decode(bytes), h.volume == volume, let page = try fetch(h.page, length: h.length) { return try gallop(from: page) }
+    if let h = try? HeadHint.decode(bytes), h.volume == volume, let page = try fetch(h.page, length: h.length) {
+      return try gallop(from: page)
+    }
     guard let first = try fetch(0) else { return nil }
     return try gallop(from: first)
   }

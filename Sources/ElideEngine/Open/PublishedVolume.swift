@@ -117,7 +117,9 @@ package struct PublishedReader {
     let before = (sealed: tables.state.segments.count, size: tables.state.size)
     try replay(row, onto: tables, through: point)
     let isAtCheckpoint =
-      locator.map { tables.state.segments.count == before.sealed && (tables.state.size == before.size || $0.volume != pages.volume) }
+      locator.map {
+        tables.state.segments.count == before.sealed && (tables.state.size == before.size || $0.volume != pages.volume)
+      }
       ?? false
     return PublishedVolume(
       volume: pages.volume, key: document.key, isAnchored: isAnchored, document: document, tables: tables, point: point,
@@ -127,7 +129,8 @@ package struct PublishedReader {
   private func load(_ locator: CheckpointLocator?, _ volume: ULID) throws(ElideError) -> VolumeFold {
     guard let locator else { return VolumeFold(volume: volume) }
     let checkpoint = try CheckpointFile.read(locator, bytes: try bytes(locator))
-    let base = BaseState(map: checkpoint.map, account: SpaceAccount(volume: locator.volume, rows: checkpoint.rows), seq: locator.seq)
+    let base = BaseState(
+      map: checkpoint.map, account: SpaceAccount(volume: locator.volume, rows: checkpoint.rows), seq: locator.seq)
     if locator.volume != volume { return VolumeFold(volume: volume, inherited: base) }
     return VolumeFold(state: try CheckpointFile.state(checkpoint, locator), base: base)
   }

@@ -56,7 +56,9 @@ extension VolumeDevice {
     if isHalted { return }
     for i in 0..<wals.count {
       let wal = wals[i]
-      if !wal.pointee.halfSaid, wal.pointee.closed || (appender.isOpen && wal.pointee.number == appender.wal && appender.isHalfFull) {
+      if !wal.pointee.halfSaid,
+        wal.pointee.closed || (appender.isOpen && wal.pointee.number == appender.wal && appender.isHalfFull)
+      {
         wal.pointee.halfSaid = toKeeper.send(.walHalfFull(number: wal.pointee.number))
       }
       // In order: a file is announced only after all before it.

@@ -216,7 +216,9 @@ extension VolumeDevice {
   }
 
   func isLocal(_ handle: BlockHandle, _ count: UInt32) -> Bool {
-    guard let source = sources.source(for: handle.segment), UInt64(handle.r) + UInt64(count) <= UInt64(source.blocks) else { return false }
+    guard let source = sources.source(for: handle.segment), UInt64(handle.r) + UInt64(count) <= UInt64(source.blocks) else {
+      return false
+    }
     for r in handle.r..<handle.r + count where elide_load_acquire_u32(source.words + 4 &* Int(r)) == 0 { return false }
     return true
   }

@@ -86,7 +86,8 @@ extension VolumeDevice {
   private func gather(_ request: BlockRequest, _ done: UInt64, lba: UInt64, blocks: UInt64) -> Appender.Step {
     switch request.operation {
     case .write:
-      return appender.add(lba: lba, count: blocks, kind: .data, bytes: request.buffer.map { UnsafeRawPointer($0 + Int(done)) }, durable: durable)
+      return appender.add(
+        lba: lba, count: blocks, kind: .data, bytes: request.buffer.map { UnsafeRawPointer($0 + Int(done)) }, durable: durable)
     case .trim: return appender.add(lba: lba, count: blocks, kind: .trim, bytes: nil, durable: durable)
     default: return appender.add(lba: lba, count: blocks, kind: .zero, bytes: nil, durable: durable)
     }
@@ -182,7 +183,9 @@ extension VolumeDevice {
     reserveOverlay()
     for k in 0..<written.records {
       let g = appender.gathered[k]
-      overlay.insert(lba: g.lba, count: g.count, kind: g.kind, position: g.position, order: Overlay.order(wal: wal.pointee.number, ordinal: g.ordinal))
+      overlay.insert(
+        lba: g.lba, count: g.count, kind: g.kind, position: g.position,
+        order: Overlay.order(wal: wal.pointee.number, ordinal: g.ordinal))
       wal.pointee.note(lba: g.lba, count: g.count, kind: g.kind)
       if g.kind == .data { memcpy(wal.pointee.crcs + g.position, g.crcs, Int(g.count) << 2) }
     }

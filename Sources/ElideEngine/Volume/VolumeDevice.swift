@@ -159,7 +159,8 @@ package final class VolumeDevice: BlockDevice {
       chain: scan.end ?? .genesis)
     for (ordinal, r) in scan.records.enumerated() {
       overlay.insert(
-        lba: r.lba, count: r.count, kind: r.kind, position: Int(r.position), order: Overlay.order(wal: recovered.number, ordinal: ordinal))
+        lba: r.lba, count: r.count, kind: r.kind, position: Int(r.position),
+        order: Overlay.order(wal: recovered.number, ordinal: ordinal))
       wal.note(lba: r.lba, count: r.count, kind: r.kind)
       if r.kind == .data { for i in 0..<Int(r.count) { wal.crcs[Int(r.position) + i] = scan.blockCRCs[r.firstCRC + i] } }
     }

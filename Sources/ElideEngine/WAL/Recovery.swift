@@ -118,7 +118,8 @@ package struct WALRecovery {
   /// frame there is.
   private func walk(_ log: inout RecoveredLog, _ marks: [OpenedMark]) throws(WALError) -> Break {
     var state = log.end
-    var last = Break(frame: state.frame &+ 1, wal: log.wals.last?.number ?? 0, index: max(0, log.wals.count - 1), detail: "it is not there")
+    var last = Break(
+      frame: state.frame &+ 1, wal: log.wals.last?.number ?? 0, index: max(0, log.wals.count - 1), detail: "it is not there")
     for i in log.wals.indices {
       let number = log.wals[i].number
       let mark = marks.first { $0.wal >= number }
@@ -129,7 +130,10 @@ package struct WALRecovery {
         if !follows || first.previousCRC != state.crc {
           // A valid first frame of another state: the frame before lost records, or frames are missing between.
           let lost = follows && state.frame > 0 ? state.frame : state.frame &+ 1
-          let detail = follows ? "frame \(first.number) continues from another state of it" : "it is not there; file \(number) begins with frame \(first.number)"
+          let detail =
+            follows
+            ? "frame \(first.number) continues from another state of it"
+            : "it is not there; file \(number) begins with frame \(first.number)"
           let at = max(0, i - 1)
           last = Break(frame: lost, wal: log.wals[at].number, index: at, detail: detail)
           for j in i..<log.wals.count { drop(&log.wals[j].scan) }
@@ -194,7 +198,8 @@ package struct WALRecovery {
         for k in 0..<frame.recordCount {
           let r = w.scan.records[frame.firstRecord + k]
           if r.lba >= blocks || r.count > blocks - r.lba {
-            throw .corrupt(volume: volume, wal: w.number, frame: frame.number, detail: "a record lies beyond the end of the volume")
+            throw .corrupt(
+              volume: volume, wal: w.number, frame: frame.number, detail: "a record lies beyond the end of the volume")
           }
           guard frame.number > durable, r.kind == .data else { continue }
           let good: Bool

@@ -53,7 +53,8 @@ struct EventsReplay: ParsableCommand {
             .init(kind: $0.kind.rawValue, entry: $0.entry, point: $0.point, expected: $0.expected, found: $0.found)
           }))
     } else {
-      print("\(r.volume): folded \(r.entries) entries from \(place.source == .local ? "this host's journal" : "the store's pages")")
+      print(
+        "\(r.volume): folded \(r.entries) entries from \(place.source == .local ? "this host's journal" : "the store's pages")")
       if !r.ancestors.isEmpty { print("after its ancestors: \(r.ancestors.map(\.description).joined(separator: ", "))") }
       print("map root at entry \(r.seq): \(r.root?.hex ?? "-")")
       print(

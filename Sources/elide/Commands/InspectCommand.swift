@@ -62,7 +62,8 @@ struct InspectWAL: ParsableCommand {
   func run() throws {
     let path = absolute(file)
     let parts = path.split(separator: "/")
-    guard parts.count >= 3, let volume = ULID(parts[parts.count - 3]), let number = UInt64(parts[parts.count - 1].prefix(16)) else {
+    guard parts.count >= 3, let volume = ULID(parts[parts.count - 3]), let number = UInt64(parts[parts.count - 1].prefix(16))
+    else {
       throw ElideError(.usage, "\(path) does not lie in volumes/<ULID>/wal/")
     }
     let files = HostFiles()
@@ -75,7 +76,10 @@ struct InspectWAL: ParsableCommand {
     Output.table(
       ["FRAME", "POSITION", "RECORDS", "DURABLE BEFORE", "CRC"],
       scan.frames.map {
-        ["\($0.number)", "\($0.position)", "\($0.recordCount)", "\($0.durable)", hexadecimal(withUnsafeBytes(of: $0.crc.bigEndian) { Array($0) })]
+        [
+          "\($0.number)", "\($0.position)", "\($0.recordCount)", "\($0.durable)",
+          hexadecimal(withUnsafeBytes(of: $0.crc.bigEndian) { Array($0) }),
+        ]
       })
     print("\(scan.records.count) records, \(scan.blockCRCs.count) blocks; ends at position \(scan.endPosition): \(scan.stop)")
   }
@@ -99,7 +103,10 @@ struct InspectMap: ParsableCommand {
     Output.table(
       ["SEGMENT", "VOLUME", "BLOCKS", "IN USE", "SEALED", "DIED"],
       c.rows.map {
-        ["\($0.number)", $0.volume.description, "\($0.blocks)", "\($0.count)", "\($0.sealed.seq)", $0.death.map { "\($0.seq)" } ?? "-"]
+        [
+          "\($0.number)", $0.volume.description, "\($0.blocks)", "\($0.count)", "\($0.sealed.seq)",
+          $0.death.map { "\($0.seq)" } ?? "-",
+        ]
       })
   }
 }

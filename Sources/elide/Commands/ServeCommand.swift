@@ -24,12 +24,15 @@ struct ServeCommand: AsyncParsableCommand {
   @Flag(name: .long, help: "Refuse writes.") var readOnly = false
   @Option(name: .long, help: "Run a shell command with $uri set to the first export, and exit with its code.") var run: String?
   var isQuiet = false
-  @Option(name: .long, help: "Look for requests this long before sleeping, in microseconds; costs a core, saves latency.") var spin = 0
+  @Option(name: .long, help: "Look for requests this long before sleeping, in microseconds; costs a core, saves latency.")
+  var spin = 0
 
   func validate() throws {
     if targets.isEmpty { throw ValidationError("Name a volume to serve.") }
     if nbd.isEmpty && run == nil { throw ValidationError("Say where to listen: --nbd unix:PATH or --nbd tcp:HOST:PORT.") }
-    for text in nbd where ListenAddress(text) == nil { throw ValidationError("'\(text)' is neither unix:PATH nor tcp:HOST:PORT.") }
+    for text in nbd where ListenAddress(text) == nil {
+      throw ValidationError("'\(text)' is neither unix:PATH nor tcp:HOST:PORT.")
+    }
     if spin < 0 || spin > 1_000_000 { throw ValidationError("--spin is in microseconds, at most 1000000.") }
   }
 
@@ -60,7 +63,9 @@ struct ServeCommand: AsyncParsableCommand {
     } catch { throw ElideError(.failed, error.description) }
     let thread = try server.start()
     let controls = try session.listen()
-    for address in server.addresses where !isQuiet { Output.note("serving \(session.exports.joined(separator: ", ")) on \(address)") }
+    for address in server.addresses where !isQuiet {
+      Output.note("serving \(session.exports.joined(separator: ", ")) on \(address)")
+    }
 
     var code: Int32 = 0
     if let command = run {

@@ -7,7 +7,8 @@ struct GlobalOptions: ParsableArguments {
   @Option(name: .long, help: ArgumentHelp("Directory with this host's volumes. (ELIDE_DATA_DIR)", valueName: "dir"))
   var dataDir: String?
 
-  @Option(name: .long, help: ArgumentHelp("Object store, file:///path. (ELIDE_STORE; default <data-dir>/store)", valueName: "url"))
+  @Option(
+    name: .long, help: ArgumentHelp("Object store, file:///path. (ELIDE_STORE; default <data-dir>/store)", valueName: "url"))
   var store: String?
 
   /// The flag, else ELIDE_DATA_DIR, else /var/lib/elide. Absolute.

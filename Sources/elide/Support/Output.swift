@@ -31,7 +31,8 @@ enum Output {
   /// One JSON document with sorted keys, so that equal states print equal bytes.
   static func json(_ value: some Encodable, pretty: Bool = true) throws {
     let encoder = JSONEncoder()
-    encoder.outputFormatting = pretty ? [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes] : [.sortedKeys, .withoutEscapingSlashes]
+    encoder.outputFormatting =
+      pretty ? [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes] : [.sortedKeys, .withoutEscapingSlashes]
     print(String(decoding: try encoder.encode(value), as: UTF8.self))
   }
 }
@@ -59,7 +60,9 @@ final class ProgressLine {
     let rate = Double(done) / seconds
     let left = rate > 0 ? Int(Double(total - min(done, total)) / rate) : 0
     let percent = Int(100 * Double(min(done, total)) / Double(total))
-    let text = "\r\(label)  \(percent)%  \(ByteSize.text(done)) of \(ByteSize.text(total))  \(ByteSize.text(UInt64(rate)))/s  \(left) s left\u{1B}[K"
+    let text =
+      "\r\(label)  \(percent)%  \(ByteSize.text(done)) of \(ByteSize.text(total))  \(ByteSize.text(UInt64(rate)))/s  "
+      + "\(left) s left\u{1B}[K"
     FileHandle.standardError.write(Data(text.utf8))
   }
 

@@ -12,14 +12,19 @@ enum StatusPrinter {
       ("segments", "\(s.segments)"), ("snapshots", s.snapshots.isEmpty ? "-" : s.snapshots.map(\.label).joined(separator: ", ")),
     ]
     if s.bytesUploaded > 0 || s.fetches > 0 {
-      fields.append(("since opened", "\(ByteSize.text(s.bytesUploaded)) uploaded, \(s.fetches) fetches, \(s.duplicateBlocks) duplicate blocks"))
+      fields.append(
+        (
+          "since opened",
+          "\(ByteSize.text(s.bytesUploaded)) uploaded, \(s.fetches) fetches, \(s.duplicateBlocks) duplicate blocks"
+        ))
     }
     if let error = s.lastError { fields.append(("last error", error)) }
     Output.fields(fields)
   }
 
   static func duration(_ milliseconds: UInt64) -> String {
-    milliseconds < 1000 ? "\(milliseconds) ms" : milliseconds < 120_000 ? "\(milliseconds / 1000) s" : "\(milliseconds / 60_000) min"
+    milliseconds < 1000
+      ? "\(milliseconds) ms" : milliseconds < 120_000 ? "\(milliseconds / 1000) s" : "\(milliseconds / 60_000) min"
   }
 }
 
