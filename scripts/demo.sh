@@ -76,10 +76,14 @@ h.pread(4096, 1024 * 1024)
 print("first read answered; size", h.get_size() >> 20, "MiB")
 PY
 echo "fetched after the first read: $(du -sk "$work/host-b/cache" | cut -f1) KiB of cache for a volume of 2 GiB"
+kill "$server"; wait "$server" || true; server=""
+echo "opening and that read: $(tail -1 "$work/server.log")"
+serve "$vm1" b.sock "$work/host-b"
 nbdcopy "$urib" "$work/b.img"
 cmp "$work/a.img" "$work/b.img" && echo "both hosts read the same 2 GiB, byte for byte"
 e2fsck -fn "$work/b.img" >/dev/null 2>&1 && echo "e2fsck: clean" || echo "e2fsck: the raw writes of step 4 went over the file system, as meant"
 kill "$server"; wait "$server" || true; server=""
+echo "reading all of it: $(tail -1 "$work/server.log")"
 
 say "8. The history: verified and replayed from the store alone"
 ELIDE_DATA_DIR=$work/host-b "$elide" events verify "$vm1" --from-store --deep

@@ -78,8 +78,15 @@ struct ServeCommand: AsyncParsableCommand {
     thread.join()
     let failed = session.failure()
     try session.close()
+    if !isQuiet { Output.note(traffic(engine.store.counters)) }
     if let failed { throw ElideError(.failed, failed) }
     if code != 0 { throw ExitCode(code) }
+  }
+
+  /// What this process asked of the store, from opening to closing.
+  private func traffic(_ c: StoreCounters) -> String {
+    "store: \(c.requests) requests (\(c.gets) GET, \(c.puts) PUT, \(c.lists) LIST), "
+      + "\(ByteSize.text(c.bytesRead)) read, \(ByteSize.text(c.bytesWritten)) written"
   }
 
   private func uri(_ address: ListenAddress, _ export: String) -> String {
