@@ -92,6 +92,8 @@ package final class LocalStore: Store {
   package func delete(_ key: String) throws(StoreError) {
     let path = try path(key)
     tallies.withLock { $0.deletes += 1 }
+    // A directory is no object, and `remove` would take an empty one.
+    if (try? world.files.list(path)) != nil { return }
     do throws(Errno) {
       try world.files.remove(path)
     } catch {
