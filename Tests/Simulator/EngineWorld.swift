@@ -282,13 +282,18 @@ package final class EngineWorld {
       if point < lastPoint { complain("the newest cut fell from entry \(lastPoint) to \(point)") }
       lastPoint = point
       let sampled = random.chance(1, in: 2)
-      let found = try SimGuest.readAll(
-        copy.device,
-        pump: {
-          other.executor.drain()
-          _ = copy.stepKeeper()
-          copy.device.poll()
-        })
+      let found: [[UInt8]]
+      do throws(SimGuest.Unreadable) {
+        found = try SimGuest.readAll(
+          copy.device,
+          pump: {
+            other.executor.drain()
+            _ = copy.stepKeeper()
+            copy.device.poll()
+          })
+      } catch {
+        return complain("another host at entry \(point): \(error): \(Self.failures(copy.fetcher))")
+      }
       if let text = guest.model.faultOfCopy(found.map { DeviceModel.hash($0) }, since: reported) {
         complain("another host at entry \(point): \(text)")
       }
@@ -297,6 +302,18 @@ package final class EngineWorld {
     } catch {
       complain("another host: \(error)")
     }
+  }
+
+  /// What fetching the first block of each segment says, where that fails; for messages.
+  private static func failures(_ fetcher: Fetcher) -> String {
+    var texts: [String] = []
+    for segment in 0..<200 as Range<UInt64> {
+      do throws(SegmentError) { try fetcher.fetch(segment: segment, r: 0, count: 1) } catch {
+        if case .unknownSegment = error { continue }
+        texts.append("\(segment): \(error)")
+      }
+    }
+    return texts.joined(separator: ", ")
   }
 
   private func checkAudit(_ engine: Engine, _ source: HistorySource) throws {
