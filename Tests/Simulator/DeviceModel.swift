@@ -239,8 +239,8 @@ package struct DeviceModel {
     }
   }
 
-  /// The newest bytes of a block, and whether a write to it is in flight.
-  package func current(_ block: Int) -> (bytes: [UInt8], settled: Bool) {
-    (blocks[block].bytes, blocks[block].versions.allSatisfy { $0.end != .max })
+  /// The newest bytes of a block, if a read that began at `start` can only have seen them: every write of it had ended.
+  package func settled(_ block: Int, before start: UInt64) -> [UInt8]? {
+    blocks[block].versions.allSatisfy { $0.end < start } ? blocks[block].bytes : nil
   }
 }

@@ -97,8 +97,9 @@ package final class SimGuest: CompletionSink {
       if n == block {
         if let wrong = model.faultOfRead(b, hash: DeviceModel.hash(part), start: f.mark) { note("read: \(wrong)") }
       } else {
-        let (bytes, settled) = model.current(b)
-        if settled, !bytes[inside..<inside + n].elementsEqual(part) { note("read: bytes of block \(b) differ") }
+        if let bytes = model.settled(b, before: f.mark), !bytes[inside..<inside + n].elementsEqual(part) {
+          note("read: bytes of block \(b) differ")
+        }
       }
       at += n
     }

@@ -167,6 +167,11 @@ package struct PublishedReader {
       guard tables.state.segments[segment] != nil, uploaded[segment] == e.event.hash else { continue }
       tables.publishLater(e.event, uploaded: true, at: e.place)
     }
+    // A page before the checkpoint carries the encoding; only that the body arrived is told after the point.
+    for (segment, hash) in uploaded.sorted(by: { $0.key < $1.key }) where encoded[segment] == nil {
+      guard let named = tables.state.segments[segment]?.encoded, named.hash == hash else { continue }
+      tables.directory.update(segment) { if $0.hash == hash { $0.uploaded = true } }
+    }
   }
 }
 
