@@ -111,6 +111,19 @@ import Testing
     #expect(n > 100)
   }
 
+  /// The page is in its slot, and the host that put it does not know: the next process puts the same bytes again, and goes on.
+  @Test(arguments: CrashMode.allCases) func aPageInItsSlotIsPutAgainAsItWas(_ mode: CrashMode) throws {
+    let world = try EngineWorld(seed: 77, size: 48 * 4096)
+    try #require(try world.open())
+    world.submit(Self.write(0, 12, .unique(1)))
+    world.faults.armCrash(site: "putIfAbsent journal", .after)
+    world.askForCut()
+    world.settle()
+    try #require(world.faults.isCrashed)
+    #expect(world.faults.lastSite == "putIfAbsent journal")
+    try Self.recovers(world, mode)
+  }
+
   /// Every call of opening fails, or is the last.
   @Test func openingIsCutAndFails() throws {
     for phase in CrashPhase.allCases {

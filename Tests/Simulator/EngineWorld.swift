@@ -234,9 +234,13 @@ package final class EngineWorld {
   private func takeCuts() {
     cuts.removeAll { cut in
       guard let answer = cut.reply.poll() else { return false }
-      if case .success = answer {
+      switch answer {
+      case .success:
         reported = max(reported, cut.mark)
         count("cuts reported")
+      case .failure(let error):
+        // Without a fault of disk or journal a keeper has no reason to give up, whatever the store does.
+        if !isDisturbed { complain("a cut was refused: \(error)") }
       }
       return true
     }
