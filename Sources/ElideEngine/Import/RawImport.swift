@@ -81,7 +81,7 @@ struct RawImport {
     let keeper = made.keeper
     // Four segments ahead of the store keep both busy and the memory small.
     let limit = UInt64(4 * Self.segmentBlocks * Self.block)
-    try made.drive { keeper.unsentBytes < limit || Self.isStuck(keeper) }
+    try made.drive { keeper.unsentBytes < limit }
     var builder = SegmentBuilder(segment: made.tables.state.nextSegment)
     var places: [UnsafeRawPointer] = []
     var duplicates: UInt64 = 0
@@ -102,8 +102,6 @@ struct RawImport {
     if !done { throw ElideError(.tryLater, "the disk of \(engine.directory.root) is full; nothing was imported") }
     while keeper.step() {}
   }
-
-  private static func isStuck(_ keeper: VolumeKeeper) -> Bool { keeper.isHalted }
 
   /// Waits until the store has every body.
   private func ship(_ made: NewVolume) throws(ElideError) {

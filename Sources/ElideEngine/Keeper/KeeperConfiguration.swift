@@ -7,8 +7,6 @@ package struct KeeperConfiguration: Equatable, Sendable {
   package var unsentBytes: UInt64 = 8 << 30
   /// Segments being encoded or uploaded at once.
   package var shipments = 2
-  /// Reads of segments in flight at once.
-  package var fetches = 16
   /// zstd level of bodies.
   package var level: Int32 = 1
   /// A page is due so long after its first entry when `pageBytes` of contents wait, else after `idlePageSeconds`.

@@ -46,7 +46,7 @@ package struct ReplayReport: Equatable, Sendable {
     }
   }
   package var volume: ULID
-  /// Entries folded, parents' included.
+  /// Entries of the volume that were folded; its ancestors' are not counted.
   package var entries: UInt64 = 0
   /// The last entry folded, and the root of the map there.
   package var seq: UInt64 = 0

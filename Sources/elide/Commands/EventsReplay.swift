@@ -32,8 +32,8 @@ struct EventsReplay: ParsableCommand {
       Example:
         elide events replay vm1 --verify
 
-      Compares every recorded map root and checkpoint on the way, ancestors first; with --verify exit code 4 when one
-      differs, naming the entry.
+      Folds its ancestors first, and compares every root and checkpoint recorded of this volume; with --verify exit code 4
+      when one differs, naming the entry.
       """)
   @OptionGroup var history: HistoryOptions
   @OptionGroup var json: JSONOption
