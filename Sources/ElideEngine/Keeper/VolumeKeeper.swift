@@ -240,9 +240,15 @@ package final class VolumeKeeper: Stepper {
       return true
     }
     if results.receive() != nil { return true }
-    guard let message = inbox.receive() else { return false }
+    guard let message = inbox.receive() else {
+      segments.sweep()
+      return false
+    }
     // Reads of what lies in the store go on: they harm nothing.
-    if case .wanted(let segment, let r, let count) = message { fetch(segment, r, count) }
+    if case .wanted(let segment, let r, let count) = message {
+      fetch(segment, r, count)
+      publishStatus()
+    }
     return true
   }
 

@@ -22,7 +22,7 @@ package enum FrontMessage: Sendable {
   case barrier(token: UInt64)
   /// The device grew.
   case resized(size: UInt64)
-  /// Fail every request from here on; what is acknowledged stays on disk.
+  /// Fail every write and flush from here on. What is acknowledged stays on disk, and is read as before.
   case halted(reason: String)
 }
 

@@ -53,7 +53,6 @@ extension VolumeDevice {
   /// What can be said now that could not before: files closed and durable, barriers reached, a failure, requests that go on.
   func settle() {
     if failure != 0, !failureSaid { failureSaid = toKeeper.send(.failed(number: failedWAL, error: failure)) }
-    if isHalted { return }
     for i in 0..<wals.count {
       let wal = wals[i]
       if !wal.pointee.halfSaid,
@@ -111,15 +110,5 @@ extension VolumeDevice {
   private func dropped(_ number: UInt64) {
     // Without room in the box nothing is lost: the keeper asks nothing more of this file than its name.
     if !toKeeper.send(.dropped(number: number)) { pendingDropped.append(number) }
-  }
-
-  private func halt() {
-    isHalted = true
-    appender.abandon()
-    completeAll(&gatheredRequests, EIO)
-    completeAll(&stalled, EIO)
-    completeAll(&gated, EIO)
-    completeAll(&missing, EIO)
-    completeAll(&unsyncedWaiters, EIO)
   }
 }

@@ -159,11 +159,11 @@ extension VolumeDevice {
     missing = RequestList()
     while let i = slab.popFirst(&waiting) {
       let item = slab[i]
-      guard item.pointee.answered || isHalted else {
+      guard item.pointee.answered else {
         slab.append(i, to: &missing)
         continue
       }
-      guard !isHalted, let buffer = item.pointee.request.buffer else {
+      guard let buffer = item.pointee.request.buffer else {
         complete(i, EIO)
         continue
       }

@@ -104,7 +104,6 @@ package final class VolumeDevice: BlockDevice {
   var failedWAL: UInt64 = 0
   /// Files dropped of which the keeper has not heard, for want of room in its box.
   var pendingDropped: [UInt64] = []
-  var isHalted = false
   var barriers: [(token: UInt64, after: UInt64)] = []
   /// Dirty bytes of the open file since write-back was last started.
   var unstarted = 0
@@ -173,7 +172,6 @@ package final class VolumeDevice: BlockDevice {
   // MARK: BlockDevice
 
   package func submit(_ request: BlockRequest) -> Submission {
-    if isHalted { return .done(EIO) }
     // The transport has checked it, against a size that only grows; what indexes by LBA here relies on it.
     guard request.offset <= size, request.length <= size &- request.offset else { return .done(EINVAL) }
     switch request.operation {
@@ -245,6 +243,11 @@ package final class VolumeDevice: BlockDevice {
     failure = error
     failedWAL = wal
     failureSaid = false
+    endWriting()
+  }
+
+  /// Reads go on: what was acknowledged before is in the files, the overlay and the map, and stays as it is.
+  private func endWriting() {
     counters.failures &+= 1
     appender.abandon()
     mergedCount = 0
@@ -252,6 +255,15 @@ package final class VolumeDevice: BlockDevice {
     completeAll(&stalled, EIO)
     completeAll(&gated, EIO)
     completeAll(&unsyncedWaiters, EIO)
+  }
+}
+
+extension VolumeDevice {
+  /// The keeper has halted: as after a failed append, and it need not be told.
+  func halt() {
+    guard failure == 0 else { return }
+    failure = EIO
+    endWriting()
   }
 }
 

@@ -71,16 +71,27 @@ struct ServeCommand: AsyncParsableCommand {
     if let command = run {
       code = try await runCommand(command, uri: uri(server.addresses[0], session.exports[0]))
     } else {
-      while !Interrupt.isSet, session.failure() == nil { try? await Task.sleep(for: .milliseconds(50)) }
+      while !Interrupt.isSet {
+        sayHalted(session)
+        try? await Task.sleep(for: .milliseconds(50))
+      }
     }
     for control in controls { control.cancel() }
     server.stop()
     thread.join()
-    let failed = session.failure()
+    sayHalted(session)
+    defer { if !isQuiet { Output.note(traffic(engine.store.counters)) } }
     try session.close()
-    if !isQuiet { Output.note(traffic(engine.store.counters)) }
-    if let failed { throw ElideError(.failed, failed) }
     if code != 0 { throw ExitCode(code) }
+  }
+
+  /// One volume's end is not the others': all go on answering what they can.
+  private func sayHalted(_ session: ServeSession) {
+    for halted in session.newlyHalted() {
+      Output.note(
+        "elide: \(halted.export) has halted: \(halted.reason)\n"
+          + "elide: it answers reads; writes and flushes fail. What was acknowledged is on disk: serve it again to recover")
+    }
   }
 
   /// What this process asked of the store, from opening to closing.

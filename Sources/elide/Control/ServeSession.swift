@@ -8,6 +8,7 @@ final class ServeSession {
     let export: String
     let volume: OpenedVolume
     let isReadOnly: Bool
+    var isHalted = false
   }
   private let engine: Engine
   private var served: [Served] = []
@@ -40,23 +41,33 @@ final class ServeSession {
     }
   }
 
-  /// Why a volume stopped serving, if one did.
-  func failure() -> String? {
-    for s in served {
-      if let status = s.volume.port?.status, status.state == .halted { return "\(s.export): \(status.reason ?? "halted")" }
+  /// Volumes that have halted since the last call, each told once: its export, and why.
+  func newlyHalted() -> [(export: String, reason: String)] {
+    var out: [(export: String, reason: String)] = []
+    for i in served.indices where !served[i].isHalted {
+      guard let status = served[i].volume.port?.status, status.state == .halted else { continue }
+      served[i].isHalted = true
+      out.append((served[i].export, status.reason ?? "halted"))
     }
-    return nil
+    return out
   }
 
   private func removeSockets() {
     for s in served where s.volume.port != nil { try? engine.world.files.remove(engine.directory.control(s.volume.volume)) }
   }
 
-  /// Ships everything and closes. Call when no transport uses the devices any more.
-  func close() throws {
+  /// Ships everything and closes. Call when no transport uses the devices any more. One volume's failure does not keep the
+  /// others from being closed; the first is thrown.
+  func close() throws(ElideError) {
     closed = true
     removeSockets()
-    for s in served { try s.volume.close(ship: true) }
+    var failure: ElideError?
+    for s in served {
+      do throws(ElideError) { try s.volume.close(ship: true) } catch {
+        failure = failure ?? ElideError(error.kind, "\(s.export): \(error.message)")
+      }
+    }
+    if let failure { throw failure }
   }
 
   /// On the way out after an error: what is acknowledged is on disk, and the next open finds it.
