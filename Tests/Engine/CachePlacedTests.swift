@@ -89,7 +89,7 @@ import Testing
     #expect(countRight(file) <= 30)
     #expect(cache.counters.filesDiscarded == ([0, 2, 3].contains(seed % 5) ? 1 : 0))
     // Repairable by fetching, whatever it is.
-    for r in 0..<30 as Range<UInt32> where !file.holds(r, count: 1) {
+    for r in 0..<30 as Range<UInt32> where !file.holds(r, count: 1, forgetting: true) {
       try numberedBlock(Int(r) + 1).withUnsafeBytes { _ = try file.store(r, count: 1, $0.baseAddress!) }
     }
     #expect(countRight(file) == 30)
@@ -110,6 +110,43 @@ import Testing
       entry, file: scribe.file, words: places.words, placement: places.placement)
     #expect(countRight(mapped) == 30)
     #expect(try HostFiles().readFile(mapPath) == before)
+  }
+
+  /// A read that fails, or bytes that are wrong, must not make a block absent whose only copy this is: the next read may
+  /// succeed. Once the store has the block it may.
+  @Test func whatOnlyThisFileHasIsNeverForgotten() throws {
+    let (volume, scribe, entry) = try world()
+    volume.segments.directory.update(1) { $0.uploaded = false }
+    let fetcher = Fetcher(store: MemoryStore(), segments: volume.segments, encodings: CacheWorld.Encodings([:]))
+    let file = try volume.segments.attach(1)
+    let at = UInt64(try #require(volume.sealed[1]?.placement[17])) * 4096
+    let wrong = [UInt8](repeating: 9, count: 4096)
+    try wrong.withUnsafeBytes { try HostFiles().write(scribe.file, $0, at: at) }
+    #expect(throws: SegmentError.self) { _ = try fetcher.fetch(segment: 1, r: 17, count: 1) }
+    #expect(countRight(file) == 29 && file.isPresent(17))
+    try numberedBlock(18).withUnsafeBytes { try HostFiles().write(scribe.file, $0, at: at) }
+    #expect(try fetcher.fetch(segment: 1, r: 17, count: 1) == nil)
+    #expect(countRight(file) == 30)
+    // A map with a hole, as a version of before may have left it, is made again.
+    file.discard(4)
+    volume.segments.detach(1)
+    #expect(try volume.segments.cache.openSealed(entry, walPath: scribe.path) == nil)
+  }
+
+  /// The journal lost the entry that says "uploaded", the move into the cache is still there.
+  @Test func aFileThatMovedTooEarlyIsTakenBack() throws {
+    let (volume, scribe, entry) = try world()
+    let cache = volume.segments.cache
+    #expect(try !cache.takeBack(entry, walPath: scribe.path))
+    try volume.segments.adopt(1, walPath: scribe.path)
+    volume.segments.detach(1)
+    #expect(try cache.takeBack(entry, walPath: scribe.path))
+    #expect(!HostFiles().exists(cache.path(entry)))
+    #expect(countRight(try #require(try cache.openSealed(entry, walPath: scribe.path))) == 30)
+    // A cache file of the same segment is no write-ahead file.
+    try HostFiles().remove(scribe.path)
+    _ = try cache.open(entry)
+    #expect(try !cache.takeBack(entry, walPath: scribe.path))
   }
 
   /// The disk fails while the map is made: there is none, or a whole one, and no leavings.

@@ -94,14 +94,16 @@ package final class CachedSegment: @unchecked Sendable {  // pointers into a sha
     return n
   }
 
-  /// Whether blocks [r, r+count) are all here and right. Those that turn out damaged are forgotten, to be fetched anew.
-  package func holds(_ r: UInt32, count: UInt32) -> Bool {
+  /// Whether blocks [r, r+count) are all here and right. With `forgetting`, those that are unreadable or not what their word
+  /// says are forgotten, to be fetched anew. Without it (the store does not have them) nothing is: the word is the only
+  /// witness of what was sealed, and a read may fail today and succeed tomorrow.
+  package func holds(_ r: UInt32, count: UInt32, forgetting: Bool) -> Bool {
     guard (r..<r + count).allSatisfy(isPresent) else { return false }
     return withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 64) { block in
       guard let base = block.baseAddress else { return false }
       var whole = true
       for i in r..<r + count where !read(i, into: base) {
-        discard(i)
+        if forgetting { discard(i) }
         whole = false
       }
       return whole

@@ -75,7 +75,7 @@ package final class Fetcher: Sendable {
       // Other processes evict too.
       if fetches % 64 == 0 { segments.sweep() }
       let file = try attach(entry)
-      if let file, file.holds(r, count: count) {
+      if let file, file.holds(r, count: count, forgetting: entry.uploaded) {
         tallies.withLock { $0.hits += 1 }
         return nil
       }

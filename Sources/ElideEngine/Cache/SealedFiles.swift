@@ -45,7 +45,7 @@ extension SegmentCache {
   }
 
   /// Opens a sealed write-ahead file that is still at `walPath`, with its map; nil when the file or the map is absent or
-  /// damaged: then the caller makes the map again from the frames (`Sealer.places`).
+  /// damaged, or lacks the word of a block: then the caller makes the map again from the frames (`Sealer.places`).
   package func openSealed(_ entry: SegmentEntry, walPath: String) throws(Errno) -> CachedSegment? {
     let file: FileID
     do throws(Errno) { file = try files.open(walPath, .readWrite) } catch {
@@ -53,7 +53,10 @@ extension SegmentCache {
       throw error
     }
     do throws(Errno) {
-      if case .whole(let segment) = try mapPlaced(entry, file) { return segment }
+      if case .whole(let segment) = try mapPlaced(entry, file) {
+        if (0..<entry.blocks).allSatisfy(segment.isPresent) { return segment }
+        return nil
+      }
     } catch {
       files.close(file)
       throw error
@@ -74,6 +77,18 @@ extension SegmentCache {
     if other != nil, !files.exists(walPath) { return }
     try files.rename(walPath, to: path(entry))
     if let other { setGone(other) }
+  }
+
+  /// Moves a sealed write-ahead file back from the cache to `walPath`, when the journal says that the store lacks it and it is
+  /// not there: a disk that lost the journal's last transaction may have kept the move. False when there is none.
+  package func takeBack(_ entry: SegmentEntry, walPath: String) throws(Errno) -> Bool {
+    guard !files.exists(walPath), files.exists(path(entry)) else { return false }
+    let file = try files.open(path(entry), .read)
+    defer { files.close(file) }
+    guard (try? WALFile.checkHeader(files, file, volume: entry.volume, number: entry.number)) != nil else { return false }
+    try files.rename(path(entry), to: walPath)
+    try files.syncDirectory(parentDirectory(walPath))
+    return true
   }
 
   /// Says to all who have this cache file open that it is out of the cache.

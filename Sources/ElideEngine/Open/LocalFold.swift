@@ -134,6 +134,7 @@ struct SealedFiles {
     kept.isSealed = true
     kept.isDropped = true
     do throws(Errno) {
+      _ = try context.cache.takeBack(entry, walPath: path)
       if let mapped = try context.cache.openSealed(entry, walPath: path) {
         segments.attach(n, mapped)
         return kept

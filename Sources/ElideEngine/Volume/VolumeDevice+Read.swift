@@ -139,12 +139,9 @@ extension VolumeDevice {
     for i in 0..<n {
       let word = elide_load_acquire_u32(source.words + 4 &* Int(r &+ i))
       if got == bytes.count, blockWord(seed: source.seed, r: r &+ i, buffer + Int(i) << 12) == word { continue }
-      // Not what was stored: forget it, and fetch it. Blocks before it are good. A read that failed says nothing of what is
-      // stored, and may be the only copy: that word stays.
+      // Not what was stored, or not readable: the fetcher looks again, and knows whether the block may be forgotten. Blocks
+      // before it are good.
       counters.cacheMismatches &+= 1
-      if got == bytes.count {
-        elide_store_release_u32(UnsafeMutableRawPointer(mutating: source.words) + 4 &* Int(r &+ i), 0)
-      }
       if i == 0 { return .missing(lba: lba, handle: handle, count: limit) }
       n = i
       break
