@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""An HTTP proxy in front of an object store that makes it slow or unreliable on purpose.
+
+    store_proxy.py UPSTREAM_HOST:PORT [--port N] [--profile none|cloud] [--rate BYTES_PER_SECOND] [--port-file FILE]
+
+Requests pass through unchanged (Host included, so signatures stay valid); only time and fate are changed. What it does can be
+changed while it runs, by a GET on the proxy itself:
+
+    curl 'http://127.0.0.1:PORT/-/set?outage=1'              refuse everything: connections are reset
+    curl 'http://127.0.0.1:PORT/-/set?drop_request=0.1&drop_response=0.1&error=0.05'
+                                                             shares of requests that never arrive, that take effect and whose
+                                                             answer is lost, that get a 503
+    curl 'http://127.0.0.1:PORT/-/stats'                     requests and bytes by method, as JSON
+
+The profile `cloud` adds latencies drawn from three points each (50th, 99th, 99.9th percentile): GET 60/80/120 ms, PUT
+100/195/275 ms; and holds each stream to 80 MB/s.
+"""
+import argparse, asyncio, bisect, json, random, sys, urllib.parse
+
+PROFILES = {
+    "none": ({}, 0),
+    "cloud": ({"GET": (0.060, 0.080, 0.120), "PUT": (0.100, 0.195, 0.275)}, 80_000_000),
+}
+CHUNK = 256 * 1024
+
+
+class State:
+    def __init__(self, options):
+        self.host, _, port = options.upstream.rpartition(":")
+        self.port = int(port)
+        self.latency, self.rate = PROFILES[options.profile]
+        self.rate = options.rate if options.rate is not None else self.rate
+        self.random = random.Random(options.seed)
+        self.outage = 0.0
+        self.drop_request = self.drop_response = self.error = 0.0
+        self.count, self.sent, self.received = {}, 0, 0
+        self.open = set()
+
+    def delay(self, method):
+        """Seconds until the first byte: a straight line between the percentiles of the profile."""
+        points = self.latency.get("PUT" if method in ("PUT", "POST") else "GET")
+        if not points:
+            return 0.0
+        shares, times = (0.0, 0.5, 0.99, 0.999, 1.0), (points[0] * 0.8, *points, points[2] * 1.2)
+        u = self.random.random()
+        i = max(1, bisect.bisect_left(shares, u))
+        return times[i - 1] + (times[i] - times[i - 1]) * (u - shares[i - 1]) / (shares[i] - shares[i - 1])
+
+    def set(self, query):
+        for key, value in urllib.parse.parse_qsl(query):
+            if key not in ("outage", "drop_request", "drop_response", "error", "rate"):
+                raise ValueError(f"unknown setting {key}")
+            setattr(self, key, float(value))
+        if self.outage:
+            for writer in list(self.open):
+                writer.transport.abort()
+
+    def stats(self):
+        return json.dumps({"requests": self.count, "bytes_sent": self.sent, "bytes_received": self.received})
+
+
+async def read_head(reader):
+    """The start line and the headers as they came, and a dictionary of the headers; None when the peer is gone."""
+    try:
+        raw = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    lines = raw[:-4].decode("latin-1").split("\r\n")
+    headers = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    return raw, lines[0], headers
+
+
+async def body_chunks(reader, headers, until_end):
+    """The body's bytes as they are framed on the wire."""
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        while True:
+            line = await reader.readuntil(b"\r\n")
+            size = int(line.split(b";")[0], 16)
+            yield line + await reader.readexactly(size + 2)
+            if size == 0:
+                return
+    left = headers.get("content-length")
+    if left is None and not until_end:
+        return
+    left = int(left) if left is not None else 1 << 62
+    while left:
+        data = await reader.read(min(CHUNK, left))
+        if not data:
+            if until_end and "content-length" not in headers:
+                return
+            raise ConnectionError("short body")
+        left -= len(data)
+        yield data
+
+
+async def pump(chunks, writer, state, counter):
+    """Passes bytes on, held to the rate of one stream."""
+    loop = asyncio.get_running_loop()
+    start, moved = loop.time(), 0
+    async for data in chunks:
+        writer.write(data)
+        await writer.drain()
+        moved += len(data)
+        setattr(state, counter, getattr(state, counter) + len(data))
+        if state.rate:
+            ahead = moved / state.rate - (loop.time() - start)
+            if ahead > 0.002:
+                await asyncio.sleep(ahead)
+
+
+def answer(status, text):
+    data = text.encode()
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode() + data
+
+
+async def one_request(head, client_reader, client_writer, state):
+    """Carries one request; returns whether the connection may be used again."""
+    raw, line, headers = head
+    method, target, _ = line.split(" ", 2)
+    if target.startswith("/-/"):
+        where = urllib.parse.urlsplit(target)
+        try:
+            if where.path == "/-/set":
+                state.set(where.query)
+            client_writer.write(answer("200 OK", state.stats() + "\n"))
+        except ValueError as e:
+            client_writer.write(answer("400 Bad Request", f"{e}\n"))
+        await client_writer.drain()
+        return False
+    if state.outage:
+        raise ConnectionError("outage")
+    state.count[method] = state.count.get(method, 0) + 1
+    fate = state.random.random()
+    await asyncio.sleep(state.delay(method))
+    if fate < state.drop_request:
+        raise ConnectionError("request dropped")
+    if fate < state.drop_request + state.error:
+        client_writer.write(answer("503 Slow Down", "<Error><Code>SlowDown</Code></Error>"))
+        await client_writer.drain()
+        return False
+    up_reader, up_writer = await asyncio.open_connection(state.host, state.port, limit=1 << 20)
+    try:
+        # The proxy answers 100-continue itself: otherwise each PUT waits one more round trip for nothing.
+        if headers.get("expect", "").lower() == "100-continue":
+            client_writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            raw = b"\r\n".join(h for h in raw.split(b"\r\n") if not h.lower().startswith(b"expect:"))
+        up_writer.write(raw)
+        await pump(body_chunks(client_reader, headers, until_end=False), up_writer, state, "received")
+        while True:
+            reply = await read_head(up_reader)
+            if reply is None:
+                raise ConnectionError("upstream closed")
+            if reply[1].split(" ")[1] != "100":
+                break
+        status = reply[1].split(" ")[1]
+        if state.random.random() < state.drop_response:
+            raise ConnectionError("response dropped")
+        client_writer.write(reply[0])
+        if method != "HEAD" and status not in ("204", "304"):
+            await pump(body_chunks(up_reader, reply[2], until_end=True), client_writer, state, "sent")
+        await client_writer.drain()
+        framed = "content-length" in reply[2] or "transfer-encoding" in reply[2] or method == "HEAD" or status in ("204", "304")
+        return framed and reply[2].get("connection", "").lower() != "close" and headers.get("connection", "").lower() != "close"
+    finally:
+        up_writer.close()
+
+
+async def serve_client(reader, writer, state):
+    state.open.add(writer)
+    try:
+        while (head := await read_head(reader)) is not None:
+            if not await one_request(head, reader, writer, state):
+                break
+    except (ConnectionError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+        writer.transport.abort()
+    finally:
+        state.open.discard(writer)
+        writer.close()
+
+
+async def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("upstream")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--port-file")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="none")
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    state = State(options)
+    server = await asyncio.start_server(lambda r, w: serve_client(r, w, state), "127.0.0.1", options.port, limit=1 << 20, backlog=256)
+    port = server.sockets[0].getsockname()[1]
+    if options.port_file:
+        with open(options.port_file, "w") as f:
+            f.write(f"{port}\n")
+    print(f"store proxy on 127.0.0.1:{port}, upstream {options.upstream}", flush=True)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
