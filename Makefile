@@ -4,7 +4,7 @@ CONFIGURATION ?= release
 PREFIX ?= /usr/local
 BIN = .build/$(CONFIGURATION)/elide
 
-.PHONY: help deps build test unit-test conformance lint format demo bench soak fuzz vm-test findings install clean
+.PHONY: help deps build test unit-test conformance lint format demo bench pgbench soak fuzz vm-test findings install clean
 
 help:
 	@echo "make demo      the main job end to end, on a real image, with a crash in the middle"
@@ -12,7 +12,7 @@ help:
 	@echo "make build     the elide binary: $(BIN)"
 	@echo "make install   into PREFIX=$(PREFIX) (DESTDIR is honoured)"
 	@echo "make lint      formatting; 'make format' applies it"
-	@echo "make bench | soak | fuzz | vm-test | findings   longer lanes, see docs/testing.md"
+	@echo "make bench | pgbench | soak | fuzz | vm-test | findings   longer lanes, see docs/testing.md"
 
 deps:
 	@scripts/install-deps.sh
@@ -46,6 +46,11 @@ demo: build
 
 bench: build
 	@scripts/lane.sh bench Tests/Bench/bench.py --elide $(BIN)
+
+# PostgreSQL on a volume: its speed beside nbdkit's file plugin, and what 50 kills leave of it.
+pgbench: build
+	@scripts/lane.sh pgbench Tests/Bench/pgbench.sh speed
+	@scripts/lane.sh pgbench Tests/Bench/pgbench.sh kills
 
 soak vm-test findings: build
 	@scripts/lane.sh $@ scripts/$@.sh

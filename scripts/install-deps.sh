@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what building and testing need on Debian and Ubuntu; does nothing when all of it is there. What each package is
-# for: docs/dependencies.md.
+# for: docs/dependencies.md. install-deps.sh [PACKAGE...]: packages that one lane needs besides.
 set -euo pipefail
 
 packages=(
   liblmdb-dev liburing-dev libzstd-dev libssl-dev libcurl4-openssl-dev pkg-config make
-  e2fsprogs nbdkit libnbd-bin python3-libnbd fuse3 qemu-utils fio
+  e2fsprogs nbdkit libnbd-bin python3-libnbd fuse3 qemu-utils fio "$@"
 )
 
 check_swift() {

@@ -2,14 +2,14 @@
 # PostgreSQL with data checksums on an ext4 on a volume: network block device -> nbdfuse -> loop device -> ext4.
 #   pgbench.sh speed     RUNS (5) times pgbench for SECONDS_EACH (20) on Elide and on nbdkit's file plugin, turn by turn on the same disk
 #   pgbench.sh kills     KILLS (50) times: SIGKILL of the server under pgbench, then recovery, pg_checksums and pg_amcheck
-# Needs root (loop, mount) and Debian's postgresql; works in WORK (a directory on a disk, by default under /var/tmp).
+# Needs root (loop, mount), installs Debian's postgresql; works in WORK (a directory on a disk, by default under /var/tmp).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 mode=${1:-speed}
 elide=${ELIDE:-$PWD/.build/release/elide}
 runs=${RUNS:-5} seconds=${SECONDS_EACH:-20} scale=${SCALE:-10} kills=${KILLS:-50} size=${SIZE:-4G}
+scripts/install-deps.sh postgresql
 bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)
-[ -n "$bin" ] || { echo "PostgreSQL is missing: apt-get install postgresql" >&2; exit 1; }
 work=$(mktemp -d "${WORK:-/var/tmp}/elide-pg-XXXXXX")
 chmod 755 "$work"
 export ELIDE_DATA_DIR=$work/elide ELIDE_STORE=${ELIDE_STORE:-file://$work/store}
@@ -56,7 +56,11 @@ disk_down() { # NAME
   if [ -s "$work/$1.fuse.pid" ]; then wait_gone "$(cat "$work/$1.fuse.pid")"; rm -f "$work/$1.fuse.pid"; fi
 }
 
-wait_gone() { until_true 600 "the end of process $1" bash -c "! kill -0 $1"; }
+# A process that was started here is reaped quietly, so that the shell does not report each kill.
+wait_gone() {
+  { wait "$1" || true; } 2>/dev/null
+  until_true 600 "the end of process $1" bash -c "! kill -0 $1"
+}
 
 server_down() { # NAME SIGNAL
   [ -s "$work/$1.pid" ] || return 0
@@ -65,15 +69,23 @@ server_down() { # NAME SIGNAL
   rm -f "$work/$1.pid"
 }
 
-db_up() { as_postgres "$bin/pg_ctl" -w -t 120 -D "$work/$1.mnt/pg" -l "$work/$1.mnt/pg.log" -o "-k $work/run -c listen_addresses=" start >/dev/null; }
+db_up() { as_postgres "$bin/pg_ctl" -w -t 120 -D "$work/$1.mnt/pg" -l "$work/run/pg.log" -o "-k $work/run -c listen_addresses=" start >/dev/null || { tail -n 20 "$work/run/pg.log" >&2; return 1; }; }
+# A database whose disk is gone cannot stop by itself.
+db_kill() {
+  local master children
+  master=$(pgrep -o -u postgres -f -- "-D $work/$1.mnt/pg") || return 0
+  children=$(pgrep -P "$master" || true)
+  # shellcheck disable=SC2086
+  kill -KILL "$master" $children 2>/dev/null || true
+  for pid in $master $children; do wait_gone "$pid"; done
+}
 db_down() { as_postgres "$bin/pg_ctl" -w -t 120 -D "$work/$1.mnt/pg" -m "${2:-fast}" stop >/dev/null; }
 bench() { as_postgres "$bin/pgbench" -h "$work/run" -c 8 -j 2 -T "$1" bench; }
 
 db_make() { # NAME
   chmod 755 "$work/$1.mnt"
   install -d -o postgres "$work/$1.mnt/pg"
-  touch "$work/$1.mnt/pg.log" && chown postgres "$work/$1.mnt/pg.log"
-  as_postgres "$bin/initdb" -k -D "$work/$1.mnt/pg" >/dev/null
+  as_postgres "$bin/initdb" -k -A trust -D "$work/$1.mnt/pg" >/dev/null 2>&1
   db_up "$1"
   as_postgres "$bin/createdb" -h "$work/run" bench
   as_postgres "$bin/psql" -q -h "$work/run" -d bench -c 'create extension amcheck'
@@ -84,7 +96,7 @@ db_make() { # NAME
 cleanup() {
   local name
   for name in elide nbdkit; do
-    [ ! -s "$work/$name.mnt/pg/postmaster.pid" ] || db_down "$name" immediate || true
+    [ ! -s "$work/$name.mnt/pg/postmaster.pid" ] || db_kill "$name"
     disk_down "$name"
     server_down "$name" KILL
   done
@@ -136,7 +148,7 @@ kill_loop() {
     until_true 600 "a transaction" bash -c "[ \$(runuser -u postgres -- $bin/psql -h $work/run -d bench -Atc 'select count(*) from pgbench_history') -gt $((RANDOM % 200)) ]"
     server_down elide KILL
     wait "$load" || true
-    db_down elide immediate 2>/dev/null || true
+    db_kill elide
     disk_down elide
     began=$(date +%s%N)
     server_up elide
