@@ -9,6 +9,7 @@ import Testing
 final class ManualExecutor: Executor {
   private let jobs = Mutex<[@Sendable () -> Void]>([])
   func submit(_ lane: Lane, _ job: @escaping @Sendable () -> Void) { jobs.withLock { $0.append(job) } }
+  var waiting: Int { jobs.withLock { $0.count } }
   func runAll() {
     while true {
       let next = jobs.withLock { $0.isEmpty ? nil : $0.removeFirst() }

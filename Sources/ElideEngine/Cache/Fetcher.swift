@@ -95,11 +95,12 @@ package final class Fetcher: Sendable {
     }
   }
 
-  /// The segment's file; nil when there is no room to make one.
+  /// The segment's file; nil when there is no room to make one, or the disk refuses it: what the store has can be read all
+  /// the same.
   private func attach(_ entry: SegmentEntry) throws(SegmentError) -> CachedSegment? {
     do throws(Errno) { return try segments.attach(entry.number) } catch {
-      if error == .noSpace || error.code == EDQUOT { return nil }
-      throw .disk(error)
+      if error == .notFound || !entry.uploaded { throw .disk(error) }
+      return nil
     }
   }
 

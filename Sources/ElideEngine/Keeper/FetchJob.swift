@@ -1,25 +1,21 @@
 import ElideIO
 import Glibc
 
-/// Brings blocks that a read waits for into the cache, on the fetch lane; the answer goes straight to the front.
+/// Brings blocks that a read waits for into the cache, on the fetch lane; the answer goes straight to the front. How many
+/// are under way is the front's to limit: it alone asks for them.
 enum FetchJob {
   static func submit(
     _ fetcher: Fetcher, _ executor: any Executor, _ front: Mailbox<FrontMessage>, _ segment: UInt64, _ r: UInt32, _ count: UInt32
   ) {
     executor.submit(.fetch) {
       var code: Int32 = 0
+      var bytes: [UInt8] = []
       do throws(SegmentError) {
-        // Bytes instead of a cached block mean that the disk is full: the front reads from files only.
-        if try fetcher.fetch(segment: segment, r: r, count: count) != nil { code = ENOSPC }
-      } catch { code = errno(of: error) }
-      // The box has room for more than a front has requests.
-      _ = front.send(.fetched(segment: segment, r: r, count: count, error: code))
+        // Bytes instead of a cached block: the disk took none, and the read is answered from memory.
+        if let lent = try fetcher.fetch(segment: segment, r: r, count: count) { bytes = lent }
+      } catch { code = EIO }
+      // The box has room for more than a front has fetches under way.
+      _ = front.send(.fetched(segment: segment, r: r, count: count, error: code, bytes: bytes))
     }
-  }
-
-  /// The errno that a failed fetch means to a guest: a full disk is told apart, all else is an I/O error.
-  private static func errno(of error: SegmentError) -> Int32 {
-    if case .disk(let e) = error, e == .noSpace { return ENOSPC }
-    return EIO
   }
 }

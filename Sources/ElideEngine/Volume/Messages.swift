@@ -16,8 +16,9 @@ package enum FrontMessage: Sendable {
   /// Segment `number` (sealed from the wal of that number) is in the base; its blocks can be read through `source`
   /// (nil when it has none). The front drops the overlay entries that still point into that wal, then says `.dropped`.
   case segmentFolded(number: UInt64, source: SegmentSource?)
-  /// Blocks [r, r+count) of a segment are in the cache now, or could not be fetched (`error` an errno).
-  case fetched(segment: UInt64, r: UInt32, count: UInt32, error: Int32)
+  /// Blocks [r, r+count) of a segment are in the cache now, or could not be fetched (`error` an errno). Where the cache's
+  /// disk does not take them, `bytes` are all of them, for the reads that wait; empty otherwise.
+  case fetched(segment: UInt64, r: UInt32, count: UInt32, error: Int32, bytes: [UInt8])
   /// Close the open write-ahead file (if it holds anything), sync it, answer `.barrierReached` with the same token.
   case barrier(token: UInt64)
   /// The device grew.

@@ -18,7 +18,7 @@ struct PendingRequest {
   /// A fetch was answered: with this error, if not 0.
   var answered = false
   var fetchError: Int32 = 0
-  /// The keeper's box was full: nothing was asked, and nothing is answered.
+  /// Too much is asked for already: nothing was asked, and nothing is answered.
   var unsent = false
 
   init(_ request: BlockRequest) { self.request = request }
@@ -26,6 +26,25 @@ struct PendingRequest {
   /// The blocks that it touches.
   var firstBlock: UInt64 { request.offset >> 12 }
   var endBlock: UInt64 { (request.offset + request.length + 4095) >> 12 }
+}
+
+/// Bounds of one device. What meets `fetches` or `fetchBlocks` waits until an answer comes; a request beyond `requests` is
+/// refused, with ENOMEM.
+package struct FrontLimits: Equatable, Sendable {
+  /// Requests that the device holds. The transports' own limits are below it: 128 connections of 128 requests.
+  package var requests = 16_384
+  /// Fetches asked for and not answered, and the blocks in them: what the disk does not take is in memory meanwhile.
+  package var fetches = 64
+  package var fetchBlocks: UInt32 = 16_384
+  package init() {}
+}
+
+/// Blocks [r, …) of a segment, in memory.
+struct LentBlocks {
+  var segment: UInt64
+  var r: UInt32
+  var bytes: [UInt8]
+  var count: UInt32 { UInt32(bytes.count / 4096) }
 }
 
 /// A list threaded through the slab.

@@ -14,7 +14,10 @@ extension VolumeDevice {
       } else {
         dropped(number)
       }
-    case .fetched(let segment, let r, let count, let error):
+    case .fetched(let segment, let r, let count, let error, let bytes):
+      fetchesUnderWay = max(0, fetchesUnderWay - 1)
+      blocksUnderWay -= min(blocksUnderWay, count)
+      if !bytes.isEmpty { lent.append(LentBlocks(segment: segment, r: r, bytes: bytes)) }
       answer(&missing, segment, r, count, error)
       answer(&gated, segment, r, count, error)
     case .barrier(let token): barrier(token)
@@ -73,6 +76,8 @@ extension VolumeDevice {
     }
     retryWrites()
     retryMissing()
+    // Whoever waited for them has them.
+    if !lent.isEmpty { lent.removeAll() }
   }
 
   private func isAnnounced(through after: UInt64) -> Bool {

@@ -37,14 +37,32 @@ extension VolumeDevice {
     item.pointee.missingLBA = lba
     item.pointee.answered = false
     counters.fetchesWanted &+= 1
-    if !toKeeper.send(.wanted(segment: handle.segment, r: handle.r, count: count)) {
-      // The box is full: try again at the next poll, which nobody else may cause.
-      item.pointee.answered = true
-      item.pointee.fetchError = 0
-      item.pointee.unsent = true
-      wake.signal()
-    }
+    item.pointee.fetchError = 0
+    item.pointee.unsent = !ask(handle, count)
   }
+
+  /// Asks for blocks of a segment. False when too much is asked for already: whoever wants them waits for an answer to
+  /// something else, and tries again.
+  func ask(_ handle: BlockHandle, _ count: UInt32) -> Bool {
+    guard mayAsk(count) else { return false }
+    guard toKeeper.send(.wanted(segment: handle.segment, r: handle.r, count: count)) else {
+      // The box is full: try again at the next poll, which nobody else may cause.
+      wake.signal()
+      return false
+    }
+    fetchesUnderWay &+= 1
+    blocksUnderWay &+= count
+    return true
+  }
+
+  /// One is always allowed, however large.
+  func mayAsk(_ count: UInt32) -> Bool {
+    fetchesUnderWay == 0
+      || fetchesUnderWay < limits.fetches && count <= limits.fetchBlocks &- min(blocksUnderWay, limits.fetchBlocks)
+  }
+
+  /// Whether a request that waits for a block has something to try.
+  func mayGoOn(_ i: Int32) -> Bool { slab[i].pointee.answered || slab[i].pointee.unsent && mayAsk(1) }
 
   /// Reads [offset+done, offset+length) into the buffer, as far as it is local; `done` says how far.
   func read(_ offset: UInt64, _ length: UInt64, into buffer: UnsafeMutableRawPointer, from done: inout UInt64) -> ReadStep {
@@ -123,11 +141,11 @@ extension VolumeDevice {
   ) -> ReadStep {
     let r = handle.r
     guard let source = sources.source(for: handle.segment), r < source.blocks else {
-      return .missing(lba: lba, handle: handle, count: limit)
+      return readLent(lba, handle, limit: limit, into: buffer, count: &count)
     }
     // As many as are present and lie side by side.
     let first = elide_load_acquire_u32(source.words + 4 &* Int(r))
-    if first == 0 { return .missing(lba: lba, handle: handle, count: limit) }
+    if first == 0 { return readLent(lba, handle, limit: limit, into: buffer, count: &count) }
     let most = min(limit, source.blocks &- r)
     let position = source.placement.map { UInt32($0[Int(r)]) } ?? r
     var n: UInt32 = 1
@@ -142,12 +160,28 @@ extension VolumeDevice {
       // Not what was stored, or not readable: the fetcher looks again, and knows whether the block may be forgotten. Blocks
       // before it are good.
       counters.cacheMismatches &+= 1
-      if i == 0 { return .missing(lba: lba, handle: handle, count: limit) }
+      if i == 0 { return readLent(lba, handle, limit: limit, into: buffer, count: &count) }
       n = i
       break
     }
     count = UInt64(n)
     return .done
+  }
+
+  /// Blocks that are in no file, and perhaps in memory: a fetch brought them, and the disk is full.
+  private func readLent(
+    _ lba: UInt64, _ handle: BlockHandle, limit: UInt32, into buffer: UnsafeMutableRawPointer, count: inout UInt64
+  ) -> ReadStep {
+    for blocks in lent where blocks.segment == handle.segment && blocks.r <= handle.r && handle.r &- blocks.r < blocks.count {
+      let skipped = handle.r &- blocks.r
+      let n = min(limit, blocks.count &- skipped)
+      blocks.bytes.withUnsafeBytes { b in
+        if let from = b.baseAddress { memcpy(buffer, from + Int(skipped) << 12, Int(n) << 12) }
+      }
+      count = UInt64(n)
+      return .done
+    }
+    return .missing(lba: lba, handle: handle, count: limit)
   }
 
   /// Goes on with parked reads whose fetch was answered.
@@ -156,7 +190,7 @@ extension VolumeDevice {
     missing = RequestList()
     while let i = slab.popFirst(&waiting) {
       let item = slab[i]
-      guard item.pointee.answered else {
+      guard mayGoOn(i) else {
         slab.append(i, to: &missing)
         continue
       }
@@ -170,7 +204,7 @@ extension VolumeDevice {
       case .failed(let error): complete(i, error)
       case .missing(let lba, let handle, let count):
         if givesUp(i, lba, handle) {
-          complete(i, item.pointee.fetchError == ENOSPC ? ENOSPC : EIO)
+          complete(i, EIO)
         } else {
           park(i, done, lba, handle, count)
           slab.append(i, to: &missing)
@@ -206,7 +240,8 @@ extension VolumeDevice {
       let (handle, n) = map.run(at: lba, limit: min(over.count, 1024))
       if n == 0 { break }
       if handle.isBlock, !isLocal(handle, UInt32(n)) {
-        _ = toKeeper.send(.wanted(segment: handle.segment, r: handle.r, count: UInt32(n)))
+        // A hint: what is read is asked for first, and this is not asked for twice.
+        guard fetchesUnderWay < max(1, limits.fetches / 2), ask(handle, UInt32(n)) else { return }
       }
       lba &+= n
     }

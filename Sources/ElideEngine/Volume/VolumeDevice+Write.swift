@@ -252,7 +252,7 @@ extension VolumeDevice {
     while let i = slab.popFirst(&waiting) {
       let item = slab[i]
       let behind = overlapsGated(i)
-      let waits = item.pointee.isMissing && !item.pointee.answered
+      let waits = item.pointee.isMissing && !mayGoOn(i)
       if behind || waits || !stalled.isEmpty {
         slab.append(i, to: &gated)
         continue

@@ -29,10 +29,12 @@ package final class VolumeDevice: BlockDevice {
     package var toKeeper: Mailbox<KeeperMessage>
     /// Signalled when `fromKeeper` has something, and by the device itself when work is left.
     package var wake: WakeEvent
+    package var limits: FrontLimits
 
     package init(
       volume: ULID, size: UInt64, map: BlockMap, sources: any SegmentSources, files: any Files, executor: any Executor,
-      fromKeeper: Mailbox<FrontMessage>, toKeeper: Mailbox<KeeperMessage>, wake: WakeEvent
+      fromKeeper: Mailbox<FrontMessage>, toKeeper: Mailbox<KeeperMessage>, wake: WakeEvent,
+      limits: FrontLimits = FrontLimits()
     ) {
       self.volume = volume
       self.size = size
@@ -43,6 +45,7 @@ package final class VolumeDevice: BlockDevice {
       self.fromKeeper = fromKeeper
       self.toKeeper = toKeeper
       self.wake = wake
+      self.limits = limits
     }
   }
 
@@ -71,6 +74,7 @@ package final class VolumeDevice: BlockDevice {
   let fromKeeper: Mailbox<FrontMessage>
   let toKeeper: Mailbox<KeeperMessage>
   let wake: WakeEvent
+  let limits: FrontLimits
 
   var overlay: Overlay
   var wals = FrontWALs()
@@ -88,6 +92,11 @@ package final class VolumeDevice: BlockDevice {
   var lastSerial: UInt64 = 0
   /// Reads that wait for a fetch.
   var missing = RequestList()
+  /// Of `.wanted`: not answered yet.
+  var fetchesUnderWay = 0
+  var blocksUnderWay: UInt32 = 0
+  /// What fetches brought and the disk did not take: from `.fetched` to the end of that poll.
+  var lent: [LentBlocks] = []
   /// Flushes and FUA writes that wait for the next round, and those of the round that runs.
   var unsyncedWaiters = RequestList()
   var roundWaiters = RequestList()
@@ -126,6 +135,7 @@ package final class VolumeDevice: BlockDevice {
     fromKeeper = parts.fromKeeper
     toKeeper = parts.toKeeper
     wake = parts.wake
+    limits = parts.limits
     overlay = Overlay(blocks: (parts.size + 4095) / 4096)
     let chain = log?.recovered.end ?? .genesis
     appender = Appender(
@@ -174,6 +184,7 @@ package final class VolumeDevice: BlockDevice {
   package func submit(_ request: BlockRequest) -> Submission {
     // The transport has checked it, against a size that only grows; what indexes by LBA here relies on it.
     guard request.offset <= size, request.length <= size &- request.offset else { return .done(EINVAL) }
+    if slab.used >= limits.requests { return .done(ENOMEM) }
     switch request.operation {
     case .read: return submitRead(request)
     case .prefetch:
