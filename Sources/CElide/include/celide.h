@@ -17,6 +17,9 @@ static inline void elide_store_release_u64(void *p, uint64_t v) { __atomic_store
 static inline uint32_t elide_load_acquire_u32(const void *p) { return __atomic_load_n((const uint32_t *)p, __ATOMIC_ACQUIRE); }
 static inline void elide_store_release_u32(void *p, uint32_t v) { __atomic_store_n((uint32_t *)p, v, __ATOMIC_RELEASE); }
 
+/// Adds to a counter that others read at any time; orders nothing.
+static inline void elide_add_u64(void *p, uint64_t v) { __atomic_fetch_add((uint64_t *)p, v, __ATOMIC_RELAXED); }
+
 /// C++'s operator delete, for an object that a C++ library made with new and offers no function to free. The object's
 /// destructor does not run: it must hold nothing by then.
 static inline void elide_cxx_delete(void *p) {

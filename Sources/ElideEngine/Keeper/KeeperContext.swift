@@ -15,6 +15,7 @@ package struct KeeperContext: Sendable {
   package let executor: any Executor
   package let cache: SegmentCache
   package let configuration: KeeperConfiguration
+  package let stages: StageCounters
 
   package init(
     volume: ULID, directory: VolumeDirectory, key: SigningKey, identity: JournalIdentity, world: World, store: any Store,
@@ -29,6 +30,7 @@ package struct KeeperContext: Sendable {
     self.executor = executor
     self.cache = cache
     self.configuration = configuration
+    stages = StageCounters(clock: world.clock)
   }
 
   package var log: String { "volume/\(volume)" }

@@ -110,6 +110,7 @@ extension VolumeKeeper {
     s.segments = tables.state.segments.count
     for snapshot in tables.state.snapshots { s.snapshots.append(snapshotInfo(snapshot)) }
     s.counters = counters
+    s.stages = context.stages.all
     s.lastError = lastError
     return s
   }

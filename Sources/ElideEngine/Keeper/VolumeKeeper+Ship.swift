@@ -38,13 +38,15 @@ extension VolumeKeeper {
       return false
     }
     shipments[number]?.phase = .encoding
-    let (cache, level, results) = (context.cache, context.configuration.level, results)
+    let (cache, level, results, stages) = (context.cache, context.configuration.level, results, context.stages)
     context.executor.submit(.ship) {
+      let start = stages.now()
       let result: Result<EncodedSegmentBody, SegmentError>
       do throws(SegmentError) {
         result = .success(
           try SegmentEncoderJob.run(entry: entry, content: content, file: file, cache: cache, level: level))
       } catch { result = .failure(error) }
+      stages.add(.encode, bytes: Int(entry.blocks) * 4096, since: start)
       _ = results.send(.encoded(segment: number, result))
     }
     return true
@@ -74,10 +76,12 @@ extension VolumeKeeper {
   private func startUpload(_ number: UInt64, _ body: EncodedSegmentBody) {
     shipments[number]?.phase = .uploading(body)
     let key = StoreLayout.body(volume: context.volume, segment: number, hash: body.event.hash)
-    let (store, results) = (context.store, results)
+    let (store, results, stages) = (context.store, results, context.stages)
     context.executor.submit(.ship) {
+      let start = stages.now()
       var failure: StoreError?
       do throws(StoreError) { try store.put(key, parts: body.parts) } catch { failure = error }
+      stages.add(.put, bytes: Int(body.event.length), since: start)
       _ = results.send(.uploaded(segment: number, hash: body.event.hash, failure))
     }
   }

@@ -53,6 +53,7 @@ extension VolumeKeeper {
     guard let number = tables.state.openWALs.first, let wal = wals[number], let end = wal.end,
       walBackoff.isReady(at: context.now), unsentBytes < context.configuration.unsentBytes
     else { return false }
+    let start = context.stages.now()
     let sealed = try seal(wal, end)
     let content = KeptBlob(sealed.content.encode())
     if let target = tables.state.targetFault(sealed.content) {
@@ -76,6 +77,7 @@ extension VolumeKeeper {
     counters.walsSealed += 1
     counters.blocksSealed += UInt64(sealed.blocks)
     try becomeSegment(wal, sealed)
+    context.stages.add(.seal, bytes: Int(sealed.blocks) * 4096, since: start)
     if checkpointAfterSeal.remove(number) != nil { wantsCheckpoint = true }
     return true
   }

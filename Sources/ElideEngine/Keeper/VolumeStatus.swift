@@ -26,6 +26,8 @@ package struct VolumeStatus: Equatable, Sendable {
   package var segments = 0
   package var snapshots: [SnapshotInfo] = []
   package var counters = KeeperCounters()
+  /// By `Stage`.
+  package var stages: [StageTally] = []
   /// The last store request that failed, until one succeeds.
   package var lastError: String?
 

@@ -155,7 +155,8 @@ extension Engine {
       let keeper = opening.keeper(front: front, isServed: true) { machineWake.signal() }
       let parts = VolumeDevice.Parts(
         volume: volume, size: opening.tables.state.deviceSize, map: opening.tables.map, sources: opening.segments,
-        files: world.files, executor: executor, fromKeeper: front, toKeeper: keeper.inbox, wake: frontWake)
+        files: world.files, executor: executor, fromKeeper: front, toKeeper: keeper.inbox, wake: frontWake,
+        stages: opening.context.stages)
       let device = VolumeDevice(
         parts,
         log: VolumeDevice.Log(

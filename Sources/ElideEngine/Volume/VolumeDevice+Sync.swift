@@ -54,6 +54,8 @@ extension VolumeDevice {
     }
     isRoundRunning = true
     counters.syncRounds &+= 1
+    roundStart = stages.now()
+    roundBytes = counters.bytesAppended
     round.submit(to: executor)
   }
 
@@ -61,6 +63,8 @@ extension VolumeDevice {
   func finishRound() {
     guard isRoundRunning, round.isFinished else { return }
     isRoundRunning = false
+    stages.add(.sync, bytes: Int(roundBytes &- syncedBytes), since: roundStart)
+    syncedBytes = roundBytes
     let good = round.error == 0 ? round.count : round.failedAt
     for k in 0..<good {
       let item = round.items[k]

@@ -86,8 +86,12 @@ extension VolumeDevice {
   private func gather(_ request: BlockRequest, _ done: UInt64, lba: UInt64, blocks: UInt64) -> Appender.Step {
     switch request.operation {
     case .write:
-      return appender.add(
-        lba: lba, count: blocks, kind: .data, bytes: request.buffer.map { UnsafeRawPointer($0 + Int(done)) }, durable: durable)
+      let bytes = request.buffer.map { UnsafeRawPointer($0 + Int(done)) }
+      if counters.writes & 15 != 0 { return appender.add(lba: lba, count: blocks, kind: .data, bytes: bytes, durable: durable) }
+      let start = stages.now()
+      let step = appender.add(lba: lba, count: blocks, kind: .data, bytes: bytes, durable: durable)
+      if case .took(let n) = step { stages.add(.crc, bytes: Int(n) << 12, since: start) }
+      return step
     case .trim: return appender.add(lba: lba, count: blocks, kind: .trim, bytes: nil, durable: durable)
     default: return appender.add(lba: lba, count: blocks, kind: .zero, bytes: nil, durable: durable)
     }
@@ -173,10 +177,12 @@ extension VolumeDevice {
       return true
     }
     let written: Appender.Written
+    let start = stages.now()
     do throws(Errno) { written = try appender.write(files) } catch {
       fail(error.code, wal: wal.pointee.number)
       return false
     }
+    stages.add(.append, bytes: written.bytes, since: start)
     counters.appends &+= 1
     counters.frames &+= written.newFrame ? 1 : 0
     counters.bytesAppended &+= UInt64(written.bytes)

@@ -30,11 +30,12 @@ package final class VolumeDevice: BlockDevice {
     /// Signalled when `fromKeeper` has something, and by the device itself when work is left.
     package var wake: WakeEvent
     package var limits: FrontLimits
+    package var stages: StageCounters
 
     package init(
       volume: ULID, size: UInt64, map: BlockMap, sources: any SegmentSources, files: any Files, executor: any Executor,
       fromKeeper: Mailbox<FrontMessage>, toKeeper: Mailbox<KeeperMessage>, wake: WakeEvent,
-      limits: FrontLimits = FrontLimits()
+      limits: FrontLimits = FrontLimits(), stages: StageCounters = StageCounters()
     ) {
       self.volume = volume
       self.size = size
@@ -46,6 +47,7 @@ package final class VolumeDevice: BlockDevice {
       self.toKeeper = toKeeper
       self.wake = wake
       self.limits = limits
+      self.stages = stages
     }
   }
 
@@ -75,6 +77,7 @@ package final class VolumeDevice: BlockDevice {
   let toKeeper: Mailbox<KeeperMessage>
   let wake: WakeEvent
   let limits: FrontLimits
+  let stages: StageCounters
 
   var overlay: Overlay
   var wals = FrontWALs()
@@ -105,6 +108,10 @@ package final class VolumeDevice: BlockDevice {
 
   let round: SyncRound
   var isRoundRunning = false
+  /// When the round that runs began, and what had been appended by then and by the one before.
+  var roundStart: UInt64 = 0
+  var roundBytes: UInt64 = 0
+  var syncedBytes: UInt64 = 0
   /// Every frame up to this is durable.
   var durable: UInt64
   /// The errno that ended writing: nothing is appended or reported durable after it.
@@ -136,6 +143,7 @@ package final class VolumeDevice: BlockDevice {
     toKeeper = parts.toKeeper
     wake = parts.wake
     limits = parts.limits
+    stages = parts.stages
     overlay = Overlay(blocks: (parts.size + 4095) / 4096)
     let chain = log?.recovered.end ?? .genesis
     appender = Appender(

@@ -41,6 +41,13 @@ struct SnapshotJSON: Codable {
   }
 }
 
+struct StageJSON: Codable {
+  let stage: String
+  let count: UInt64
+  let bytes: UInt64
+  let microseconds: UInt64
+}
+
 struct StatusJSON: Codable {
   let volume: String
   let state: String
@@ -62,6 +69,7 @@ struct StatusJSON: Codable {
   let fetches: UInt64
   let duplicateBlocks: UInt64
   let storeFailures: UInt64
+  let stages: [StageJSON]
   let lastError: String?
 
   init(_ s: VolumeStatus) {
@@ -85,6 +93,9 @@ struct StatusJSON: Codable {
     fetches = s.counters.fetches
     duplicateBlocks = s.counters.duplicateBlocks
     storeFailures = s.counters.storeFailures
+    stages = zip(Stage.allCases, s.stages).map { stage, t in
+      StageJSON(stage: "\(stage)", count: t.count, bytes: t.bytes, microseconds: t.nanoseconds / 1000)
+    }
     lastError = s.lastError
   }
 }
