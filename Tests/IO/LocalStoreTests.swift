@@ -247,10 +247,5 @@ import Testing
     let world = World.host()
     #expect(throws: StoreError.self) { try StoreURL("file://" + directory.path + "/none").open(world: world) }
     #expect(try StoreURL("file://" + directory.path).open(world: world).url == "file://" + directory.path)
-    #expect {
-      try StoreURL("s3://b/p").open(world: world)
-    } throws: {
-      "\($0)".contains("no S3 store yet")
-    }
   }
 }

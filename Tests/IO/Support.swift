@@ -69,3 +69,9 @@ func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) throws {
   let threads = try (0..<count).map { i in try spawnThread(name: "test-\(i)") { body(i) } }
   for thread in threads { thread.join() }
 }
+
+extension Store {
+  func putIfAbsent(_ key: String, _ bytes: [UInt8]) throws(StoreError) -> PutOutcome {
+    try bytes.withUnsafeBufferPointer { (b) throws(StoreError) in try putIfAbsent(key, UnsafeRawBufferPointer(b)) }
+  }
+}

@@ -77,13 +77,10 @@ package final class Engine: Sendable {
   package static func openStore(_ url: String, _ world: World, create: Bool) throws(ElideError) -> any Store {
     let parsed: StoreURL
     do { parsed = try StoreURL(url) } catch { throw ElideError(.usage, error.description) }
-    switch parsed {
-    case .directory(let path):
-      do { return try LocalStore(root: path, world: world, create: create) } catch {
-        if case .refused(_, let detail) = error { throw ElideError(.storeRefused, detail) }
-        throw ElideError(error)
-      }
-    case .s3: throw ElideError(.usage, "\(url): stores in S3 are not supported yet; use file:///path")
+    do { return try parsed.open(world: world, create: create) } catch {
+      // Nothing but the URL is concerned, and the detail names it.
+      if case .refused("", let detail) = error { throw ElideError(.storeRefused, detail) }
+      throw ElideError(error)
     }
   }
 

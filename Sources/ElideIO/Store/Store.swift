@@ -1,4 +1,5 @@
-/// An object store: immutable objects by key. Two implementations: `LocalStore` (a directory) and, later, S3.
+/// An object store: immutable objects by key. Two implementations: `LocalStore` (a directory) and
+/// `S3Store` (a bucket).
 ///
 /// Calls block and may be made from any thread. A key is relative, of `[A-Za-z0-9._-]` parts joined by "/", at most 512
 /// bytes. Reads are strongly consistent: an object whose `put` returned is seen by every later `get` and `list`.

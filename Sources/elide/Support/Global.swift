@@ -8,7 +8,9 @@ struct GlobalOptions: ParsableArguments {
   var dataDir: String?
 
   @Option(
-    name: .long, help: ArgumentHelp("Object store, file:///path. (ELIDE_STORE; default <data-dir>/store)", valueName: "url"))
+    name: .long,
+    help: ArgumentHelp(
+      "Object store, file:///path or s3://bucket/prefix. (ELIDE_STORE; default <data-dir>/store)", valueName: "url"))
   var store: String?
 
   /// The flag, else ELIDE_DATA_DIR, else /var/lib/elide. Absolute.
