@@ -38,6 +38,8 @@ struct Connection: ~Copyable {
 
   var handshake: Handshake
   var handshakeOutput: [UInt8] = []
+  /// The next message of the handshake is about an export that is being opened.
+  var isWaiting = false
 
   let inbox: UnsafeMutableRawPointer
   var inboxFirst = 0
@@ -91,7 +93,7 @@ struct Connection: ~Copyable {
   /// There is room to take in what the socket holds.
   var canReceive: Bool {
     switch phase {
-    case .handshake: handshakeOutput.isEmpty
+    case .handshake: handshakeOutput.isEmpty && !isWaiting
     case .transmission: parked == nil && (writing >= 0 || slab.hasFree)
     case .leaving, .broken: false
     case .lingering: true
@@ -137,9 +139,17 @@ struct Connection: ~Copyable {
     return .some(isFull: count == room)
   }
 
-  /// Handles one message of the handshake.
+  /// Handles one message of the handshake; one that is about an export that is being opened is left for later.
   mutating func stepHandshake(_ catalogue: ProviderCatalogue) -> Handshake.Outcome {
+    let before = (handshake, handshakeOutput.count)
     let (consumed, outcome) = handshake.step(input, catalogue: catalogue, output: &handshakeOutput)
+    isWaiting = catalogue.isOpening
+    if isWaiting {
+      // As if it had not come yet.
+      handshake = before.0
+      handshakeOutput.removeLast(handshakeOutput.count - before.1)
+      return .needsInput
+    }
     inboxFirst += consumed
     return outcome
   }

@@ -34,19 +34,37 @@ package protocol ExportProvider: AnyObject {
   /// Devices to commit and poll from the server's start on, whether or not a client uses them. Others are
   /// polled from the time a client enters until the last one leaves.
   func residents() -> [any BlockDevice]
+  /// As `open`, for exports that take time: with `.opening` the client's handshake waits, and nobody else.
+  func look(_ name: String) -> ExportLook
+  /// Once, before all else. `ready` may be called from any thread: what was `.opening` is looked at again.
+  func begin(ready: @escaping @Sendable () -> Void)
+  /// A client has gone: exports of which no device is in use can be let go.
+  func tidy(inUse: (any BlockDevice) -> Bool)
 }
 
 extension ExportProvider {
+  package func look(_ name: String) -> ExportLook { open(name).map { .found($0) } ?? .absent }
+  package func begin(ready: @escaping @Sendable () -> Void) {}
+  package func tidy(inUse: (any BlockDevice) -> Bool) {}
   package func residents() -> [any BlockDevice] { names().compactMap { open($0)?.device } }
 }
 
-/// The provider as the handshake sees it.
-struct ProviderCatalogue: ExportCatalogue {
-  let provider: any ExportProvider
+/// The provider as the handshake sees it, for one step.
+final class ProviderCatalogue: ExportCatalogue {
+  private let provider: any ExportProvider
+  /// The step asked for an export that is being opened: its answer is worth nothing.
+  private(set) var isOpening = false
+
+  init(provider: any ExportProvider) { self.provider = provider }
   func names() -> [String] { provider.names() }
   func describe(_ name: String) -> ExportDescription? {
-    provider.open(name).map {
-      ExportDescription(name: name, size: $0.size, transmissionFlags: $0.transmissionFlags, text: $0.description)
+    switch provider.look(name) {
+    case .found(let e):
+      return ExportDescription(name: name, size: e.size, transmissionFlags: e.transmissionFlags, text: e.description)
+    case .absent: return nil
+    case .opening:
+      isOpening = true
+      return nil
     }
   }
 }

@@ -17,12 +17,20 @@ final class ServerControl: Sendable {
   let wake: WakeEvent
   let jobs: Mailbox<@Sendable () -> Void>
   private let stopping = Atomic(false)
+  private let exportsReady = Atomic(false)
 
   init() throws(Errno) {
     let wake = try WakeEvent()
     self.wake = wake
     jobs = Mailbox(capacity: 256, wake: { wake.signal() })
   }
+
+  /// Exports that were being opened can be looked at again.
+  func setReady() {
+    exportsReady.store(true, ordering: .releasing)
+    wake.signal()
+  }
+  func takeReady() -> Bool { exportsReady.exchange(false, ordering: .acquiringAndReleasing) }
 
   var isStopping: Bool { stopping.load(ordering: .acquiring) }
   func stop() {

@@ -148,6 +148,7 @@ final class ServerLoop {
       log("cannot poll: \(error)")
       startDrain()
     }
+    provider.begin { [control] in control.setReady() }
     for device in provider.residents() { _ = enter(device, isResident: true) }
   }
 
@@ -188,6 +189,7 @@ final class ServerLoop {
   private func takeOrders() {
     control.wake.clear()
     while let job = control.jobs.receive() { job() }
+    if control.takeReady() { lookAgain() }
     if control.isStopping && !isDraining { startDrain() }
   }
 

@@ -79,7 +79,7 @@ extension ServerLoop {
   }
 
   private func startTransmission(_ connection: UnsafeMutablePointer<Connection>, _ agreement: Handshake.Agreement) {
-    guard let export = provider.open(agreement.export.name), let entry = enter(export.device, isResident: false) else {
+    guard case .found(let export) = provider.look(agreement.export.name), let entry = enter(export.device, isResident: false) else {
       log("connection \(connection.pointee.index): the export \(agreement.export.name) is gone")
       connection.pointee.phase = .broken
       return
@@ -136,6 +136,21 @@ extension ServerLoop {
     freeIndices.append(index)
     counters.subtract(.connectionsOpen)
     log("connection \(index) closed")
+    tidyExports()
+  }
+
+  /// Lets exports go that nobody uses; not while somebody waits for one, who is not in it yet.
+  private func tidyExports() {
+    var someoneWaits = false
+    forEachConnection { if $0.pointee.isWaiting { someoneWaits = true } }
+    if !someoneWaits { provider.tidy { device in devices.contains { $0.device === device } } }
+  }
+
+  /// Exports that were being opened are open, or are not to be had: whoever waits looks again.
+  func lookAgain() {
+    forEachConnection { if $0.pointee.isWaiting { list($0) } }
+    // Who wanted it may have gone.
+    tidyExports()
   }
 
   func checkDeadlines() {

@@ -77,11 +77,12 @@ final class ServeSession {
 }
 
 /// The served volumes as NBD exports: each under its name, and its snapshots, opened when a client asks, as name@label.
-/// Used on the server's thread only.
+/// Used on the server's thread only, which never waits for a snapshot: it is opened elsewhere, and closed when the last
+/// client has gone.
 final class ServedExports: ExportProvider {
   private let volumes: [(name: String, device: VolumeDevice, isReadOnly: Bool)]
   private let engine: Engine
-  private var snapshots: [String: OpenedVolume] = [:]
+  private var snapshots: LateExports<OpenedVolume>?
 
   init(_ volumes: [(String, VolumeDevice, Bool)], _ engine: Engine) {
     self.volumes = volumes.map { (name: $0.0, device: $0.1, isReadOnly: $0.2) }
@@ -93,14 +94,36 @@ final class ServedExports: ExportProvider {
   func residents() -> [any BlockDevice] { volumes.map(\.device) }
 
   func open(_ name: String) -> ExportInfo? {
-    if let found = volumes.first(where: { $0.name == name || (name.isEmpty && $0.name == volumes.first?.name) }) {
-      return ExportInfo(device: found.device, isReadOnly: found.isReadOnly)
+    volumes.first { $0.name == name || (name.isEmpty && $0.name == volumes.first?.name) }
+      .map { ExportInfo(device: $0.device, isReadOnly: $0.isReadOnly) }
+  }
+
+  func begin(ready: @escaping @Sendable () -> Void) {
+    snapshots = LateExports(ready: ready, make: { [engine] in Self.openSnapshot($0, engine) }) {
+      // Nothing is written through it, so closing it does nothing that can fail.
+      try? $0.close(ship: false)
     }
-    if let open = snapshots[name] { return ExportInfo(device: open.device, isReadOnly: true) }
+  }
+
+  func look(_ name: String) -> ExportLook {
+    if let volume = open(name) { return .found(volume) }
     guard name.contains("@"), let base = name.split(separator: "@").first, volumes.contains(where: { $0.name == base }),
-      let source = try? VolumeSource(name), let opened = try? engine.open(source), (try? opened.start()) != nil
-    else { return nil }
-    snapshots[name] = opened
-    return ExportInfo(device: opened.device, isReadOnly: true, description: "snapshot \(name)")
+      let snapshots
+    else { return .absent }
+    switch snapshots.look(name) {
+    case .absent: return .absent
+    case .opening: return .opening
+    case .found(let opened):
+      return .found(ExportInfo(device: opened.device, isReadOnly: true, description: "snapshot \(name)"))
+    }
+  }
+
+  func tidy(inUse: (any BlockDevice) -> Bool) { snapshots?.tidy { inUse($0.device) } }
+
+  private static func openSnapshot(_ name: String, _ engine: Engine) -> OpenedVolume? {
+    guard let source = try? VolumeSource(name), let opened = try? engine.open(source), (try? opened.start()) != nil else {
+      return nil
+    }
+    return opened
   }
 }
