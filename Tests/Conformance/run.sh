@@ -48,6 +48,7 @@ elide() {
   data=$(mktemp -d /tmp/elide-data.XXXXXX)
   export ELIDE_DATA_DIR=$data/host ELIDE_STORE=file://$data/store
   "$1" volume create disk --size "$size" >/dev/null || return 1
+  timeout 600 /usr/bin/python3 "$here/commands.py" "$1" || status=1
   serve "$1" serve disk --nbd "unix:{socket}"
   "$1" events verify disk --from-store --deep || status=1
   "$1" events replay disk --from-store --verify || status=1
