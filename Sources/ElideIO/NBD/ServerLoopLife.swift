@@ -79,7 +79,8 @@ extension ServerLoop {
   }
 
   private func startTransmission(_ connection: UnsafeMutablePointer<Connection>, _ agreement: Handshake.Agreement) {
-    guard case .found(let export) = provider.look(agreement.export.name), let entry = enter(export.device, isResident: false) else {
+    guard case .found(let export) = provider.look(agreement.export.name), let entry = enter(export.device, isResident: false)
+    else {
       log("connection \(connection.pointee.index): the export \(agreement.export.name) is gone")
       connection.pointee.phase = .broken
       return
