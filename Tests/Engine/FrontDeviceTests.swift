@@ -75,7 +75,7 @@ final class FrontHarness {
     while let message = toKeeper.receive() {
       switch message {
       case .walHalfFull: try prepare()
-      case .walClosed(let n, _, _): closed.append(n)
+      case .walClosed(let n, _, _, _): closed.append(n)
       default: break
       }
     }

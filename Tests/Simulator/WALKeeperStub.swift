@@ -38,7 +38,7 @@ package final class WALKeeperStub {
     if let message = inbox.receive() {
       switch message {
       case .walHalfFull: wanted = true
-      case .walClosed(let number, _, _): closed.append(number)
+      case .walClosed(let number, _, _, _): closed.append(number)
       case .failed(_, let error): failure = error
       default: break
       }

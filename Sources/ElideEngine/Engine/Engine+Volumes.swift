@@ -106,31 +106,4 @@ extension Engine {
     defer { journal.close() }
     return try LocalFold.stateOnly(self, volume, place, journal)
   }
-
-  /// Status of a volume that no process serves, from what is on disk.
-  package func closedStatus(_ volume: ULID) throws(ElideError) -> VolumeStatus {
-    let place = directory.volume(volume)
-    guard world.files.exists(place.key) else { throw ElideError(.notFound, "volume \(volume) is not in \(directory.root)") }
-    let journal: any JournalStore
-    do throws(JournalError) { journal = try journals.open(place, write: false) } catch { throw ElideError(error, volume) }
-    defer { journal.close() }
-    let state = try LocalFold.stateOnly(self, volume, place, journal)
-    let log = try KeptRows(journal, volume).read().pageLog
-    var s = VolumeStatus(volume: volume)
-    s.size = state.deviceSize
-    s.head = journal.head?.seq ?? 0
-    s.cut = log.cut
-    s.page = log.last?.page
-    s.cutMilliseconds = log.last?.at
-    s.checkpoint = log.checkpoint?.seq
-    s.unsealedWals = state.openWALs.count
-    s.unsentBytes = state.segments.values.reduce(0) { $0 + ($1.isSafe ? 0 : $1.blocks * 4096) }
-    s.segments = state.segments.count
-    s.snapshots = state.snapshots.map { snapshot in
-      let isPublished = log.publishes(snapshot)
-      return SnapshotInfo(
-        snapshot: snapshot.id, label: snapshot.label, point: snapshot.point, size: state.size, isPublished: isPublished)
-    }
-    return s
-  }
 }

@@ -16,6 +16,7 @@ package struct KeeperContext: Sendable {
   package let cache: SegmentCache
   package let configuration: KeeperConfiguration
   package let stages: StageCounters
+  package let openBytes: OpenBytes
 
   package init(
     volume: ULID, directory: VolumeDirectory, key: SigningKey, identity: JournalIdentity, world: World, store: any Store,
@@ -31,6 +32,7 @@ package struct KeeperContext: Sendable {
     self.cache = cache
     self.configuration = configuration
     stages = StageCounters(clock: world.clock)
+    openBytes = OpenBytes()
   }
 
   package var log: String { "volume/\(volume)" }

@@ -20,7 +20,10 @@ extension VolumeKeeper {
     guard let message = inbox.receive() else { return false }
     switch message {
     case .walHalfFull: wantsWal = true
-    case .walClosed(let number, let lastFrame, let crc): try closed(number, WALChain(frame: lastFrame, crc: crc))
+    case .walBegun(let number): exposure.begin(number, at: context.now)
+    case .walClosed(let number, let lastFrame, let crc, let bytes):
+      try closed(number, WALChain(frame: lastFrame, crc: crc))
+      wals[number]?.bytes = bytes
     case .dropped(let number): wals[number]?.isDropped = true
     case .barrierReached(let token, let after): try barrierReached(token, after: after)
     case .wanted(let segment, let r, let count): fetch(segment, r, count)
@@ -106,7 +109,7 @@ extension VolumeKeeper {
     s.unsealedWals = tables.state.openWALs.count
     s.unsentBytes = unsentBytes
     for wal in wals.values where wal.isClosed && !wal.isSealed { s.unsealedBytes += wal.bytes }
-    if let since = waitingSince { s.exposureMilliseconds = (context.now &- since) / 1_000_000 }
+    s.exposedSince = exposure.since
     s.segments = tables.state.segments.count
     for snapshot in tables.state.snapshots { s.snapshots.append(snapshotInfo(snapshot)) }
     s.counters = counters
@@ -132,6 +135,29 @@ extension VolumeKeeper {
   func snapshotInfo(_ snapshot: Snapshot) -> SnapshotInfo {
     let isPublished = pageLog.publishes(snapshot)
     return SnapshotInfo(
-      snapshot: snapshot.id, label: snapshot.label, point: snapshot.point, size: tables.state.size, isPublished: isPublished)
+      snapshot: snapshot.id, label: snapshot.label, point: snapshot.point, size: size(of: snapshot), isPublished: isPublished)
+  }
+
+  /// Of the device as of a snapshot. What the journal does not tell, for whatever reason, is as it is now.
+  private func size(of snapshot: Snapshot) -> UInt64 {
+    if snapshot.point == nil { return tables.state.deviceSize }
+    if snapshotSizes[snapshot.id] == nil, let sizes = try? JournalLook(journal).sizes(of: tables.state) {
+      snapshotSizes = sizes
+    }
+    return snapshotSizes[snapshot.id] ?? tables.state.deviceSize
+  }
+
+  /// At opening: what is not covered was written at some time after the oldest file of it was made.
+  func inheritExposure() {
+    let files = wals.values.filter { !$0.isSealed && $0.bytes > 0 }.map(\.number)
+    let segments = tables.state.segments.values.filter { !$0.isCovered(pageLog.cut) }
+    guard let oldest = (files + segments.map(\.number)).min() else { return }
+    var since = context.now
+    if let began = try? JournalLook(journal).began(oldest) {
+      let wall = context.world.clock.wallMilliseconds()
+      since -= min(since, (wall - min(wall, began)) * 1_000_000)
+    }
+    for number in files { exposure.begin(number, at: since) }
+    for segment in segments { exposure.inherit(seq: segment.sealedSeq, since: since) }
   }
 }

@@ -197,6 +197,7 @@ extension VolumeKeeper {
     hint = .due
     waitingBytes = 0
     waitingSince = (journal.head?.seq ?? 0) >= log.nextSeq ? context.now : nil
+    exposure.publish(log.cut ?? 0)
     counters.pagesPublished += 1
     lastError = nil
     answerPublished()

@@ -70,6 +70,7 @@ extension VolumeKeeper {
     }
     chain = end
     lastSealedSeq = journal.head?.seq
+    exposure.seal(number, seq: lastSealedSeq ?? 0)
     wals[number]?.isSealed = true
     wals[number]?.scan = nil
     waitingBytes += UInt64(content.bytes.count)

@@ -82,6 +82,9 @@ package final class VolumeKeeper: Stepper {
   var haltReason: KeeperHalt?
   var counters = KeeperCounters()
   var lastError: String?
+  /// For status alone.
+  var exposure = Exposure()
+  var snapshotSizes: [ULID: UInt64] = [:]
   /// For other threads.
   package let port: KeeperPort
 
@@ -97,7 +100,7 @@ package final class VolumeKeeper: Stepper {
     self.front = front
     fetcher = Fetcher(store: context.store, segments: segments, encodings: encodings)
     inbox = Mailbox(capacity: 4096, wake: wake)
-    port = KeeperPort(volume: context.volume, wake: wake)
+    port = KeeperPort(volume: context.volume, clock: context.world.clock, openBytes: context.openBytes, wake: wake)
     requests = port.requests
     results = Mailbox(capacity: 1024, wake: wake)
     wals = recovered.wals
@@ -116,6 +119,7 @@ package final class VolumeKeeper: Stepper {
     checkpointBackoff = backoff
     if let head = journal.head, head.seq >= pageLog.nextSeq { waitingSince = context.now }
     for segment in tables.state.ordered where !segment.isSafe { addShipment(segment.number, blocks: segment.blocks) }
+    inheritExposure()
     publishStatus()
   }
 
@@ -278,14 +282,23 @@ package final class VolumeKeeper: Stepper {
 package final class KeeperPort: Sendable {
   package let requests: Mailbox<KeeperRequest>
   private let published: Mutex<VolumeStatus>
+  private let clock: any Clock
+  private let openBytes: OpenBytes
 
-  init(volume: ULID, wake: @escaping @Sendable () -> Void) {
+  init(volume: ULID, clock: any Clock, openBytes: OpenBytes, wake: @escaping @Sendable () -> Void) {
+    self.clock = clock
+    self.openBytes = openBytes
     requests = Mailbox(capacity: 64, wake: wake)
     published = Mutex(VolumeStatus(volume: volume))
   }
 
-  /// As of the keeper's last step.
-  package var status: VolumeStatus { published.withLock { $0 } }
+  /// As of the keeper's last step; what the front has written since, and how old all that is, as of now.
+  package var status: VolumeStatus {
+    var s = published.withLock { $0 }
+    s.unsealedBytes += openBytes.bytes
+    if let since = s.exposedSince { s.exposureMilliseconds = (clock.monotonicNanoseconds() &- since) / 1_000_000 }
+    return s
+  }
   func publish(_ status: VolumeStatus) { published.withLock { $0 = status } }
 
   /// Publishes everything written until now; the answer is the cut.

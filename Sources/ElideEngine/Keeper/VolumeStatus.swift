@@ -18,11 +18,13 @@ package struct VolumeStatus: Equatable, Sendable {
   /// The newest checkpoint that a page names.
   package var checkpoint: UInt64?
   package var unsealedWals = 0
-  /// Bytes of sealed blocks that the store has not confirmed, and of write-ahead files not sealed yet.
+  /// Bytes of sealed blocks that the store has not confirmed, and data in write-ahead files not sealed yet, the open one too.
   package var unsentBytes: UInt64 = 0
   package var unsealedBytes: UInt64 = 0
-  /// Age of the oldest entry that no page's cut covers, by the monotonic clock; 0 when all is published.
+  /// Age of the oldest byte that no page's cut covers; 0 when all is published.
   package var exposureMilliseconds: UInt64 = 0
+  /// When that byte was written, by the monotonic clock.
+  var exposedSince: UInt64?
   package var segments = 0
   package var snapshots: [SnapshotInfo] = []
   package var counters = KeeperCounters()

@@ -204,6 +204,20 @@ struct SealedFiles {
 }
 
 extension LocalFold {
+  /// The state in a checkpoint, by two reads of it; nil when it is not to be had: then the journal tells all.
+  private static func loadState(_ engine: Engine, _ path: String, _ locator: CheckpointLocator) -> VolumeState? {
+    let files = engine.world.files
+    guard let file = try? files.open(path, .read) else { return nil }
+    defer { files.close(file) }
+    guard let head = try? files.readBytes(file, at: 0, count: MapCheckpoint.headerBytes),
+      let header = try? MapCheckpoint.header(head[...]), header.volume == locator.volume, header.seq == locator.seq,
+      header.root == locator.root, let range = try? MapCheckpoint.stateRange(header),
+      let section = try? files.readBytes(file, at: range.lowerBound, count: range.count),
+      let state = try? MapCheckpoint.state(section, header, ZstdCodec())
+    else { return nil }
+    return try? VolumeState.decode(state)
+  }
+
   /// The state alone, without the map: from the checkpoint's state section and the entries after it. For lists and status.
   package static func stateOnly(
     _ engine: Engine, _ volume: ULID, _ directory: VolumeDirectory, _ journal: any JournalStore
@@ -211,10 +225,10 @@ extension LocalFold {
     var state = VolumeState(volume: volume)
     var after: JournalHead?
     if let checkpoint = try KeptRows(journal, volume).read().checkpoint,
-      let loaded = try? load(engine, directory, checkpoint), let decoded = try? CheckpointFile.state(loaded, checkpoint.locator)
+      let decoded = loadState(engine, "\(directory.maps)/\(checkpoint.fileName)", checkpoint.locator)
     {
       state = decoded
-      after = JournalHead(seq: loaded.seq, hash: checkpoint.entryHash)
+      after = JournalHead(seq: checkpoint.locator.seq, hash: checkpoint.entryHash)
     }
     var replay = StoreReplay(journal, log: "volume/\(volume)", after: after)
     do throws(ReplayError) {

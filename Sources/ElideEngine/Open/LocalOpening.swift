@@ -90,7 +90,7 @@ package final class LocalOpening {
     var end = recovered.chain
     for w in log.wals {
       end = w.scan.end ?? end
-      var kept = KeptWal(number: w.number, file: w.file, bytes: UInt64(w.scan.endPosition * WALFormat.block))
+      var kept = KeptWal(number: w.number, file: w.file, bytes: w.scan.dataBytes)
       kept.end = end
       kept.scan = w.scan
       recovered.wals[w.number] = kept

@@ -156,7 +156,7 @@ extension Engine {
       let parts = VolumeDevice.Parts(
         volume: volume, size: opening.tables.state.deviceSize, map: opening.tables.map, sources: opening.segments,
         files: world.files, executor: executor, fromKeeper: front, toKeeper: keeper.inbox, wake: frontWake,
-        stages: opening.context.stages)
+        stages: opening.context.stages, openBytes: opening.context.openBytes)
       let device = VolumeDevice(
         parts,
         log: VolumeDevice.Log(

@@ -27,6 +27,10 @@ struct FrontWAL {
   /// `.walClosed` was said.
   var announced = false
   var halfSaid = false
+  /// `.walBegun` was said.
+  var begunSaid = false
+  /// Of data, until `.walClosed`.
+  var bytes: UInt64 = 0
   var dropping = false
   var dropCursor = 0
 

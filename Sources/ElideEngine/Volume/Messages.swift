@@ -31,8 +31,10 @@ package enum FrontMessage: Sendable {
 package enum KeeperMessage: Sendable {
   /// The open write-ahead file is half full: prepare the next.
   case walHalfFull(number: UInt64)
-  /// No frame will be added to wal `number`, and all of them are durable.
-  case walClosed(number: UInt64, lastFrame: UInt64, lastHeaderCRC: UInt32)
+  /// The first record is in wal `number`.
+  case walBegun(number: UInt64)
+  /// No frame will be added to wal `number`, and all of them are durable. `bytes` of data are in it.
+  case walClosed(number: UInt64, lastFrame: UInt64, lastHeaderCRC: UInt32, bytes: UInt64)
   /// Nothing in the overlay points into wal `number` any more.
   case dropped(number: UInt64)
   case barrierReached(token: UInt64, after: UInt64)

@@ -58,6 +58,7 @@ extension VolumeDevice {
     if failure != 0, !failureSaid { failureSaid = toKeeper.send(.failed(number: failedWAL, error: failure)) }
     for i in 0..<wals.count {
       let wal = wals[i]
+      sayBegun(wal)
       if !wal.pointee.halfSaid,
         wal.pointee.closed || (appender.isOpen && wal.pointee.number == appender.wal && appender.isHalfFull)
       {
@@ -67,7 +68,10 @@ extension VolumeDevice {
       guard wal.pointee.closed, !wal.pointee.isDirty else { break }
       if wal.pointee.announced { continue }
       let end = wal.pointee.end
-      guard toKeeper.send(.walClosed(number: wal.pointee.number, lastFrame: end.frame, lastHeaderCRC: end.crc)) else { break }
+      guard toKeeper.send(
+        .walClosed(number: wal.pointee.number, lastFrame: end.frame, lastHeaderCRC: end.crc, bytes: wal.pointee.bytes))
+      else { break }
+      openBytes.take(wal.pointee.bytes)
       wal.pointee.announced = true
     }
     while let (token, after) = barriers.first, isAnnounced(through: after) {

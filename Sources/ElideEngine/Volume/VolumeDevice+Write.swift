@@ -187,14 +187,21 @@ extension VolumeDevice {
     counters.frames &+= written.newFrame ? 1 : 0
     counters.bytesAppended &+= UInt64(written.bytes)
     reserveOverlay()
+    var bytes: UInt64 = 0
     for k in 0..<written.records {
       let g = appender.gathered[k]
       overlay.insert(
         lba: g.lba, count: g.count, kind: g.kind, position: g.position,
         order: Overlay.order(wal: wal.pointee.number, ordinal: g.ordinal))
       wal.pointee.note(lba: g.lba, count: g.count, kind: g.kind)
-      if g.kind == .data { memcpy(wal.pointee.crcs + g.position, g.crcs, Int(g.count) << 2) }
+      if g.kind == .data {
+        memcpy(wal.pointee.crcs + g.position, g.crcs, Int(g.count) << 2)
+        bytes &+= g.count << 12
+      }
     }
+    wal.pointee.bytes &+= bytes
+    openBytes.add(bytes)
+    sayBegun(wal)
     wal.pointee.end = appender.chain
     appender.forget()
     mergedCount = 0
@@ -210,6 +217,12 @@ extension VolumeDevice {
     }
     completeGathered()
     return true
+  }
+
+  /// Once a file: from now on its bytes are the volume's exposure. A full box: `settle` says it.
+  func sayBegun(_ wal: UnsafeMutablePointer<FrontWAL>) {
+    if wal.pointee.begunSaid || wal.pointee.rangeCount == 0 && !wal.pointee.hasLongRuns { return }
+    wal.pointee.begunSaid = toKeeper.send(.walBegun(number: wal.pointee.number))
   }
 
   /// Short zero runs take an entry a block: rarely, a file holds more of them than `openNext` made room for.

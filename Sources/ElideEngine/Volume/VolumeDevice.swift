@@ -31,11 +31,13 @@ package final class VolumeDevice: BlockDevice {
     package var wake: WakeEvent
     package var limits: FrontLimits
     package var stages: StageCounters
+    package var openBytes: OpenBytes
 
     package init(
       volume: ULID, size: UInt64, map: BlockMap, sources: any SegmentSources, files: any Files, executor: any Executor,
       fromKeeper: Mailbox<FrontMessage>, toKeeper: Mailbox<KeeperMessage>, wake: WakeEvent,
-      limits: FrontLimits = FrontLimits(), stages: StageCounters = StageCounters()
+      limits: FrontLimits = FrontLimits(), stages: StageCounters = StageCounters(),
+      openBytes: OpenBytes = OpenBytes()
     ) {
       self.volume = volume
       self.size = size
@@ -48,6 +50,7 @@ package final class VolumeDevice: BlockDevice {
       self.wake = wake
       self.limits = limits
       self.stages = stages
+      self.openBytes = openBytes
     }
   }
 
@@ -78,6 +81,7 @@ package final class VolumeDevice: BlockDevice {
   let wake: WakeEvent
   let limits: FrontLimits
   let stages: StageCounters
+  let openBytes: OpenBytes
 
   var overlay: Overlay
   var wals = FrontWALs()
@@ -144,6 +148,7 @@ package final class VolumeDevice: BlockDevice {
     wake = parts.wake
     limits = parts.limits
     stages = parts.stages
+    openBytes = parts.openBytes
     overlay = Overlay(blocks: (parts.size + 4095) / 4096)
     let chain = log?.recovered.end ?? .genesis
     appender = Appender(
@@ -184,6 +189,7 @@ package final class VolumeDevice: BlockDevice {
     wal.closed = true
     wal.announced = true
     wal.halfSaid = true
+    wal.begunSaid = true
     wals.append(wal)
   }
 

@@ -28,6 +28,8 @@ package struct ScannedFrame: Equatable, Sendable {
 
 /// What the headers of one write-ahead file say, up to the first place where they stop making sense by themselves.
 package struct WALScan: Sendable {
+  /// Bytes of data blocks in what was found.
+  package var dataBytes: UInt64 { records.reduce(0) { $0 + ($1.kind == .data ? $1.count << 12 : 0) } }
   package enum Stop: Equatable, Sendable {
     /// No room for another frame.
     case full

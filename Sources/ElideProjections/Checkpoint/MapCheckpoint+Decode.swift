@@ -41,6 +41,29 @@ extension MapCheckpoint {
       volume: volume, seq: seq, blocks: blocks, root: root, leaves: leaves, rows: rows, lengths: lengths, digests: digests)
   }
 
+  /// Where the state's section lies in an object, which is all of it that a look at the volume needs.
+  package static func stateRange(_ header: Header) throws(FormatError) -> Range<UInt64> {
+    let (index, table, length) = (header.lengths[0], header.lengths[1], header.lengths[2])
+    guard index < 1 << 40, table < 1 << 40, length <= UInt64(maxState) + 4096 else {
+      throw FormatError("map checkpoint", offset: 96, "sections of \(index), \(table) and \(length) bytes")
+    }
+    let first = UInt64(headerBytes) + index + table
+    return first..<first + length
+  }
+
+  /// The state out of that section, checked against the header's digest.
+  package static func state(
+    _ section: [UInt8], _ header: Header, _ zstd: ZstdCodec? = nil
+  ) throws(FormatError) -> [UInt8] {
+    guard Digest.sha256(section) == header.digests[2] else {
+      throw FormatError("map checkpoint", offset: 0, "the state's digest does not match")
+    }
+    var reader = ByteReader(section, what: "state of a map checkpoint")
+    let state = try ColumnFrame.read(magic: stateMagic, version: 1, limit: maxState, zstd: zstd, from: &reader)
+    try reader.end()
+    return state
+  }
+
   /// Reads a whole object: every bound, every digest, the root, and that the accounts count what the map holds. Hostile
   /// bytes give an error; memory stays within a small multiple of the object and of the limits.
   package static func decode(_ bytes: [UInt8], _ zstd: ZstdCodec? = nil) throws(FormatError) -> MapCheckpoint {

@@ -53,7 +53,7 @@ package struct MapCheckpoint: Sendable {
 
   static let magic = "elidemap"
   static let version: UInt32 = 1
-  static let headerBytes = 256
+  package static let headerBytes = 256
   static let indexMagic = "elmi"
   static let stateMagic = "elms"
 
