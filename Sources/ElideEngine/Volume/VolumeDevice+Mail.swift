@@ -68,8 +68,9 @@ extension VolumeDevice {
       guard wal.pointee.closed, !wal.pointee.isDirty else { break }
       if wal.pointee.announced { continue }
       let end = wal.pointee.end
-      guard toKeeper.send(
-        .walClosed(number: wal.pointee.number, lastFrame: end.frame, lastHeaderCRC: end.crc, bytes: wal.pointee.bytes))
+      guard
+        toKeeper.send(
+          .walClosed(number: wal.pointee.number, lastFrame: end.frame, lastHeaderCRC: end.crc, bytes: wal.pointee.bytes))
       else { break }
       openBytes.take(wal.pointee.bytes)
       wal.pointee.announced = true

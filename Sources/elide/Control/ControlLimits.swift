@@ -39,7 +39,11 @@ final class BoundedPool<Inner: AsyncSocketPool>: AsyncSocketPool {
     }
     defer { state.withLock { s in s.waiting.removeAll { $0.id == id } } }
     longest?.cancel()
-    try await withTaskCancellationHandler { try await task.value } onCancel: { task.cancel() }
+    try await withTaskCancellationHandler {
+      try await task.value
+    } onCancel: {
+      task.cancel()
+    }
   }
 
   private static func isListening(_ socket: Socket) -> Bool {
