@@ -71,7 +71,18 @@ let package = Package(
     .testTarget(
       name: "Proptest", dependencies: ["ElideEngine", "ElideProjections", "ElideEvents", "ElideIO", "Simulator"],
       path: "Tests/Proptest", swiftSettings: strict),
+    // What hostile bytes are fed to; the fuzzers search for more of them.
+    .target(
+      name: "FuzzTargets", dependencies: ["Simulator", "ElideEngine", "ElideProjections", "ElideEvents", "ElideIO", "CElide"],
+      path: "Tests/Fuzz/Targets", swiftSettings: strict),
+    .testTarget(name: "FuzzCorpus", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Replay", swiftSettings: strict),
     .testTarget(name: "Tidy", path: "Tests/Tidy", swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )
+
+// The driver needs the fuzzer's run-time library, which only a build with `-sanitize=fuzzer` links (scripts/fuzz.sh).
+if Context.environment["ELIDE_FUZZ"] != nil {
+  package.targets.append(
+    .executableTarget(name: "elide-fuzz", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Driver", swiftSettings: strict))
+}

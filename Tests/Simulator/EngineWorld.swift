@@ -7,7 +7,7 @@ import ElideProjections
 /// is drawn from the seed.
 package final class EngineWorld {
   package let seed: UInt64
-  package let bucket = SimBucket()
+  package let bucket: SimBucket
   package let host: SimHost
   package let guest: SimGuest
   package private(set) var volume = ULID(high: 0, low: 0)
@@ -29,8 +29,9 @@ package final class EngineWorld {
   private var lastPoint: UInt64 = 0
   private var snapshots = 0
 
-  package init(seed: UInt64, size: Int = 160 * 4096 + 1024) throws {
+  package init(seed: UInt64, size: Int = 160 * 4096 + 1024, bucket: SimBucket = SimBucket()) throws {
     self.seed = seed
+    self.bucket = bucket
     random = SeededRandom(seed: seed ^ 0xE4619E)
     host = SimHost(seed: seed, bucket: bucket)
     guest = SimGuest(size: size, seed: seed)

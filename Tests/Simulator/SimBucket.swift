@@ -40,6 +40,24 @@ package final class SimBucket: @unchecked Sendable {
     return other
   }
 
+  /// What somebody may do to an object: change a byte, cut it, lengthen it, put another's bytes there, remove it.
+  package func change(_ key: String, what: UInt8, at: Int, value: UInt8) {
+    guard var bytes = objects[key] else { return }
+    version += 1
+    switch what % 8 {
+    case 0...2 where at < bytes.count: bytes[at] ^= value
+    case 3 where at < bytes.count: bytes[at] = value
+    case 4: bytes.removeLast(max(0, bytes.count - at))
+    case 5: bytes.insert(value, at: min(at, bytes.count))
+    case 6: bytes = objects[keys[at % keys.count]] ?? []
+    case 7:
+      objects[key] = nil
+      return
+    default: return
+    }
+    objects[key] = bytes
+  }
+
   /// Damages an object, for tests that must see it noticed.
   package func flip(_ key: String, byte: Int) {
     guard var bytes = objects[key], byte < bytes.count else { return }
