@@ -4,11 +4,14 @@ import ElideIO
 
 struct CacheCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "cache", abstract: "This host's cache of segments.", subcommands: [CacheStatus.self, CacheTrim.self])
+    commandName: "cache", abstract: "This host's cache of segments.",
+    discussion: "Example:\n  elide cache status",
+    subcommands: [CacheStatus.self, CacheTrim.self])
 }
 
 struct CacheStatus: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "status", abstract: "What the cache holds, by volume.")
+  static let configuration = CommandConfiguration(
+    commandName: "status", abstract: "What the cache holds, by volume.", discussion: "Example:\n  elide cache status --json")
   @OptionGroup var options: GlobalOptions
   @OptionGroup var json: JSONOption
 

@@ -8,6 +8,7 @@ import Foundation
 struct EventsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "events", abstract: "Read, check and replay a volume's history.",
+    discussion: "Example:\n  elide events log vm1 --last 20",
     subcommands: [
       EventsLog.self, EventsTail.self, EventsShow.self, EventsVerify.self, EventsReplay.self, EventsAt.self, EventsDiff.self,
       EventsExport.self,
@@ -169,7 +170,8 @@ struct EventsTail: ParsableCommand {
 }
 
 struct EventsShow: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "show", abstract: "Print one entry as it stands in the log.")
+  static let configuration = CommandConfiguration(
+    commandName: "show", abstract: "Print one entry as it stands in the log.", discussion: "Example:\n  elide events show vm1 42")
   @OptionGroup var history: HistoryOptions
   @Argument(help: "Its number.") var seq: UInt64
 
@@ -188,7 +190,8 @@ struct EventsShow: ParsableCommand {
 
 struct EventsExport: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "export", abstract: "All entries as JSON, one object a line, for auditors.")
+    commandName: "export", abstract: "All entries as JSON, one object a line, for auditors.",
+    discussion: "Example:\n  elide events export vm1 --from-store > vm1.jsonl")
   @OptionGroup var history: HistoryOptions
 
   func run() throws {

@@ -7,6 +7,7 @@ import ElideProjections
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect", abstract: "Print what a file or object of Elide's says.",
+    discussion: "Example:\n  elide inspect map /var/lib/elide/volumes/01J…/maps/0000000000000042-…",
     subcommands: [InspectPage.self, InspectWAL.self, InspectMap.self])
 }
 

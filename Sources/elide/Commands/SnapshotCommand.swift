@@ -4,7 +4,9 @@ import ElideIO
 
 struct SnapshotCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "snapshot", abstract: "Take and list snapshots.", subcommands: [SnapshotCreate.self, SnapshotList.self])
+    commandName: "snapshot", abstract: "Take and list snapshots.",
+    discussion: "Example:\n  elide snapshot create vm1 --label before-upgrade",
+    subcommands: [SnapshotCreate.self, SnapshotList.self])
 }
 
 struct SnapshotCreate: ParsableCommand {
@@ -33,7 +35,8 @@ struct SnapshotCreate: ParsableCommand {
 }
 
 struct SnapshotList: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "list", abstract: "List a volume's snapshots.")
+  static let configuration = CommandConfiguration(
+    commandName: "list", abstract: "List a volume's snapshots.", discussion: "Example:\n  elide snapshot list vm1 --json")
   @OptionGroup var options: GlobalOptions
   @OptionGroup var json: JSONOption
   @Argument(help: "Name or ULID.") var volume: String

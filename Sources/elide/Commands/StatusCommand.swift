@@ -3,7 +3,8 @@ import ElideEngine
 
 struct StatusCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "status", abstract: "This host at a glance, without the network.")
+    commandName: "status", abstract: "This host at a glance, without the network.",
+    discussion: "Example:\n  elide status --json")
   @OptionGroup var options: GlobalOptions
   @OptionGroup var json: JSONOption
 

@@ -5,6 +5,7 @@ import ElideIO
 struct StoreCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "store", abstract: "Look after the object store.",
+    discussion: "Example:\n  elide store stat --store file:///srv/elide",
     subcommands: [StoreInit.self, StoreStat.self, StoreCopy.self])
 }
 
@@ -22,7 +23,9 @@ struct StoreInit: ParsableCommand {
 }
 
 struct StoreStat: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "stat", abstract: "Count what a store holds, by kind and volume.")
+  static let configuration = CommandConfiguration(
+    commandName: "stat", abstract: "Count what a store holds, by kind and volume.",
+    discussion: "Example:\n  elide store stat --json\n\nLists the whole store.")
   @OptionGroup var options: GlobalOptions
   @OptionGroup var json: JSONOption
 

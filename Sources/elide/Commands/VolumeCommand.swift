@@ -5,6 +5,7 @@ import ElideIO
 struct VolumeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "volume", abstract: "Make, list and look after volumes.",
+    discussion: "Example:\n  elide volume create vm1 --size 10G",
     subcommands: [
       VolumeCreate.self, VolumeImport.self, VolumeList.self, VolumeStatusCommand.self, VolumeVerify.self, VolumeResize.self,
       VolumeLs.self,
@@ -83,7 +84,8 @@ struct VolumeImport: ParsableCommand {
 }
 
 struct VolumeList: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "list", abstract: "List the volumes of this host.")
+  static let configuration = CommandConfiguration(
+    commandName: "list", abstract: "List the volumes of this host.", discussion: "Example:\n  elide volume list --json")
   @OptionGroup var options: GlobalOptions
   @OptionGroup var json: JSONOption
 
@@ -105,7 +107,8 @@ struct VolumeList: ParsableCommand {
 
 struct VolumeStatusCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "status", abstract: "What a volume holds, and what of it is not in the store yet.")
+    commandName: "status", abstract: "What a volume holds, and what of it is not in the store yet.",
+    discussion: "Example:\n  elide volume status vm1")
   @OptionGroup var options: GlobalOptions
   @OptionGroup var json: JSONOption
   @Argument(help: "Name or ULID.") var volume: String
@@ -122,15 +125,22 @@ struct VolumeStatusCommand: ParsableCommand {
 struct VolumeVerify: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "verify", abstract: "Read every block of a volume and check it against what was sealed.",
-    discussion: "Reads from the cache where a block is local, from the store otherwise. Exit code 4 when something is wrong.")
+    discussion: """
+      Examples:
+        elide volume verify vm1
+        elide volume verify vm1@before-upgrade --json
+
+      Reads from the cache where a block is local, from the store otherwise. Exit code 4 when something is wrong.
+      """)
   @OptionGroup var options: GlobalOptions
+  @OptionGroup var json: JSONOption
   @Argument(help: "Name or ULID, with @label for a snapshot.") var volume: String
 
   func run() throws {
     let progress = ProgressReporter()
     let report = try options.engine(createStore: false).verifyVolume(VolumeSource(volume), progress: progress.handle)
     progress.end()
-    try ReportPrinter.finish(report, json: false)
+    try ReportPrinter.finish(report, json: json.json)
   }
 }
 

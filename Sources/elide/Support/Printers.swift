@@ -44,6 +44,7 @@ struct VerifyJSON: Encodable {
   let anchored: Bool
   let sound: Bool
   let faults: [Fault]
+  let faultsLeftOff: UInt64
 
   init(_ r: VerifyReport) {
     volume = r.volume.description
@@ -55,6 +56,7 @@ struct VerifyJSON: Encodable {
     blocks = r.blocks
     anchored = r.isAnchored
     sound = r.isSound
+    faultsLeftOff = r.faultsLeftOff
     faults = r.faults.map { Fault(what: $0.what, place: $0.place, detail: $0.detail) }
   }
 }
