@@ -15,7 +15,10 @@ import Testing
       try scribe.write(UInt64(i), [numberedBlock(i + 1)])
     }
     try volume.seal(scribe)
-    volume.segments.directory.update(1) { $0.uploaded = true }
+    volume.segments.directory.update(1) {
+      $0.uploaded = true
+      $0.hash = Digest.sha256([1])
+    }
     return (volume, scribe, try #require(volume.segments.directory[1]))
   }
 
@@ -78,7 +81,7 @@ import Testing
     let path = volume.segments.cache.path(entry)
     var random = SeededGenerator(seed: seed)
     switch seed % 5 {
-    case 0: try flipBit(path + ".map", in: 0..<48, &random)
+    case 0: try flipBit(path + ".map", in: 0..<128, &random)
     case 1: try flipBit(path + ".map", in: 4096..<4096 + 120, &random)
     case 2: try flipBit(path + ".map", in: 8192..<8192 + 60, &random)
     case 3: try flipBit(path, in: 0..<48, &random)
@@ -99,15 +102,16 @@ import Testing
     let (volume, scribe, entry) = try world()
     volume.segments.detach(1)
     let mapPath = volume.segments.cache.path(entry) + ".map"
-    #expect(countRight(try #require(try volume.segments.cache.openSealed(entry, walPath: scribe.path))) == 30)
+    let sealed = try #require(volume.sealed[1])
+    let seal = try volume.seal(of: sealed, scribe)
+    #expect(countRight(try #require(try volume.segments.cache.openSealed(entry, seal: seal, walPath: scribe.path))) == 30)
     let before = try HostFiles().readFile(mapPath)
     try HostFiles().remove(mapPath)
-    #expect(try volume.segments.cache.openSealed(entry, walPath: scribe.path) == nil)
-    let sealed = try #require(volume.sealed[1])
+    #expect(try volume.segments.cache.openSealed(entry, seal: seal, walPath: scribe.path) == nil)
     let places = try Sealer(files: HostFiles(), volume: volume.volume)
       .places(of: sealed.content, try scribe.scan(), file: scribe.file)
-    let mapped = try volume.segments.cache.mapSealed(
-      entry, file: scribe.file, words: places.words, placement: places.placement)
+    let mapped = volume.segments.cache.placed(entry, seal: seal, file: scribe.file, places)
+    try volume.segments.cache.writeMap(mapped)
     #expect(countRight(mapped) == 30)
     #expect(try HostFiles().readFile(mapPath) == before)
   }
@@ -130,7 +134,9 @@ import Testing
     // A map with a hole, as a version of before may have left it, is made again.
     file.discard(4)
     volume.segments.detach(1)
-    #expect(try volume.segments.cache.openSealed(entry, walPath: scribe.path) == nil)
+    try volume.segments.cache.writeMap(file)
+    #expect(
+      try volume.segments.cache.openSealed(entry, seal: file.header.seal, walPath: scribe.path) == nil)
   }
 
   /// The journal lost the entry that says "uploaded", the move into the cache is still there.
@@ -142,7 +148,8 @@ import Testing
     volume.segments.detach(1)
     #expect(try cache.takeBack(entry, walPath: scribe.path))
     #expect(!HostFiles().exists(cache.path(entry)))
-    #expect(countRight(try #require(try cache.openSealed(entry, walPath: scribe.path))) == 30)
+    let seal = try volume.seal(of: try #require(volume.sealed[1]), scribe)
+    #expect(countRight(try #require(try cache.openSealed(entry, seal: seal, walPath: scribe.path))) == 30)
     // A cache file of the same segment is no write-ahead file.
     try HostFiles().remove(scribe.path)
     _ = try cache.open(entry)
@@ -151,16 +158,16 @@ import Testing
 
   /// The disk fails while the map is made: there is none, or a whole one, and no leavings.
   @Test func mapsAreMadeWholeOrNotAtAll() throws {
-    for failing in [FaultyFiles.Operation.open, .allocate, .write, .sync, .rename] {
+    for failing in [FaultyFiles.Operation.open, .write, .sync, .rename] {
       let (volume, scribe, entry) = try world()
       let sealed = try #require(volume.sealed[1])
       let files = FaultyFiles()
       let cache = SegmentCache(root: volume.directory.path + "/second", files: files)
       files.fault.withLock { $0 = { op, _ in op == failing ? .io : nil } }
-      #expect(throws: Errno.io) {
-        _ = try cache.mapSealed(entry, file: scribe.file, words: sealed.words, placement: sealed.placement)
-      }
-      #expect(try HostFiles().list(cache.directory(entry.volume)) == [])
+      // The blocks are readable all the same.
+      let placed = cache.placed(entry, seal: Digest.sha256([3]), file: scribe.file, sealed.places)
+      #expect(throws: Errno.io) { try cache.writeMap(placed) }
+      #expect(try HostFiles().list(cache.directory(entry.volume)) == [] && countRight(placed) == 30)
     }
   }
 

@@ -66,7 +66,7 @@ func flipBit(_ path: String, in range: Range<UInt64>? = nil, _ random: inout See
 
 /// Host files on which a call may be made to fail.
 final class FaultyFiles: Files {
-  enum Operation: Equatable { case open, write, allocate, sync, map, link, rename }
+  enum Operation: Equatable { case open, read, write, allocate, sync, link, rename }
   private let host = HostFiles()
   /// Asked before each of those calls, with the path where there is one.
   let fault = Mutex<(@Sendable (Operation, String?) -> Errno?)?>(nil)
@@ -80,7 +80,8 @@ final class FaultyFiles: Files {
   }
   func close(_ file: FileID) { host.close(file) }
   func read(_ file: FileID, into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(Errno) -> Int {
-    try host.read(file, into: buffer, at: offset)
+    try check(.read)
+    return try host.read(file, into: buffer, at: offset)
   }
   func write(_ file: FileID, _ vectors: UnsafeBufferPointer<iovec>, at offset: UInt64) throws(Errno) {
     try check(.write)
@@ -98,11 +99,7 @@ final class FaultyFiles: Files {
   }
   func startWriteback(_ file: FileID, offset: UInt64, length: UInt64) {}
   func dropCache(_ file: FileID) {}
-  func map(_ file: FileID, length: Int, writable: Bool) throws(Errno) -> UnsafeMutableRawPointer {
-    try check(.map)
-    return try host.map(file, length: length, writable: writable)
-  }
-  func unmap(_ address: UnsafeMutableRawPointer, length: Int) { host.unmap(address, length: length) }
+  func isLinked(_ file: FileID) throws(Errno) -> Bool { try host.isLinked(file) }
   func makeDirectory(_ path: String) throws(Errno) { try host.makeDirectory(path) }
   func syncDirectory(_ path: String) throws(Errno) { try host.syncDirectory(path) }
   func rename(_ from: String, to: String) throws(Errno) {

@@ -65,7 +65,7 @@ private final class ReadHarness {
 
 /// What a read wants and the disk does not take.
 @Suite struct LentBlocksTests {
-  @Test(arguments: [FaultyFiles.Operation.write, .allocate, .open, .link, .map], [Errno.noSpace, Errno(EDQUOT), .io])
+  @Test(arguments: [FaultyFiles.Operation.write, .allocate, .open, .link, .read], [Errno.noSpace, Errno(EDQUOT), .io])
   func aFullCacheDiskIsReadFromMemory(_ operation: FaultyFiles.Operation, _ error: Errno) throws {
     let harness = try ReadHarness(blocks: 90)
     harness.world.files.fault.withLock { $0 = { op, _ in op == operation ? error : nil } }

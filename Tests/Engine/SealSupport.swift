@@ -118,13 +118,19 @@ final class SealingVolume {
     if result.blocks > 0 {
       let entry = SegmentEntry(number: scribe.number, volume: volume, blocks: result.blocks)
       segments.directory.set(entry)
-      let mapped = try segments.cache.mapSealed(
-        entry, file: scribe.file, words: result.words, placement: result.placement)
+      let mapped = segments.cache.placed(
+        entry, seal: try seal(of: result, scribe), file: scribe.file, result.places)
+      try segments.cache.writeMap(mapped)
       segments.attach(scribe.number, mapped)
       dedup.insert(segment: scribe.number, hashes: result.hashes)
     }
     fold(result)
     return result
+  }
+
+  /// What the file is known by.
+  func seal(of result: SealedWAL, _ scribe: WALScribe) throws -> Digest {
+    CacheFormat.seal(content: Digest.sha256(result.content.encode()), end: try #require(try scribe.scan().end))
   }
 
   private func fold(_ result: SealedWAL) {

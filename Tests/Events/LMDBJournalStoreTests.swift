@@ -245,10 +245,7 @@ final class FailingFiles: Files, @unchecked Sendable {  // used by one thread of
   func truncate(_ file: FileID, size: UInt64) throws(Errno) { try files.truncate(file, size: size) }
   func startWriteback(_ file: FileID, offset: UInt64, length: UInt64) {}
   func dropCache(_ file: FileID) {}
-  func map(_ file: FileID, length: Int, writable: Bool) throws(Errno) -> UnsafeMutableRawPointer {
-    try files.map(file, length: length, writable: writable)
-  }
-  func unmap(_ address: UnsafeMutableRawPointer, length: Int) { files.unmap(address, length: length) }
+  func isLinked(_ file: FileID) throws(Errno) -> Bool { try files.isLinked(file) }
   func makeDirectory(_ path: String) throws(Errno) { try files.makeDirectory(path) }
   func syncDirectory(_ path: String) throws(Errno) { try files.syncDirectory(path) }
   func rename(_ from: String, to: String) throws(Errno) { try files.rename(from, to: to) }

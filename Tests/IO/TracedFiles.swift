@@ -65,10 +65,7 @@ final class TracedFiles: Files {
   }
   func startWriteback(_ file: FileID, offset: UInt64, length: UInt64) {}
   func dropCache(_ file: FileID) {}
-  func map(_ file: FileID, length: Int, writable: Bool) throws(Errno) -> UnsafeMutableRawPointer {
-    try host.map(file, length: length, writable: writable)
-  }
-  func unmap(_ address: UnsafeMutableRawPointer, length: Int) { host.unmap(address, length: length) }
+  func isLinked(_ file: FileID) throws(Errno) -> Bool { try host.isLinked(file) }
   func makeDirectory(_ path: String) throws(Errno) {
     try step("mkdir \(last(path))")
     try host.makeDirectory(path)

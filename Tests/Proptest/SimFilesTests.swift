@@ -150,22 +150,15 @@ import Testing
     #expect(deceived > 10)
   }
 
-  @Test func mappedWritesAreUnsyncedWrites() throws {
-    var lost = 0
-    for seed in 0..<40 as Range<UInt64> {
-      let files = SimFiles(seed: seed)
-      let file = try made(files, "/d/f")
-      try files.allocate(file, size: 8192)
-      try files.sync(file)
-      let p = try files.map(file, length: 8192, writable: true)
-      memset(p, 5, 8192)
-      #expect(try files.readBytes(file, at: 0, count: 8192) == bytes(8192, 5))
-      if seed % 2 == 0 { try files.sync(file) }
-      files.restart(.powerLoss)
-      let now = try files.readFile("/d/f")
-      if seed % 2 == 0 { #expect(now == bytes(8192, 5)) } else if now != bytes(8192, 5) { lost += 1 }
-    }
-    #expect(lost > 5)
+  @Test func aNameThatIsGoneIsNoticedThroughTheFile() throws {
+    let files = SimFiles(seed: 1)
+    let file = try made(files, "/d/f")
+    #expect(try files.isLinked(file))
+    try files.rename("/d/f", to: "/d/g")
+    #expect(try files.isLinked(file))
+    files.close(try made(files, "/d/f"))
+    try files.rename("/d/f", to: "/d/g")
+    #expect(try !files.isLinked(file))
   }
 
   @Test func aFullDiskSaysSoAndRemovingMakesRoom() throws {

@@ -29,7 +29,6 @@ package final class SimFiles: Files, @unchecked Sendable {
   private var handles: [Int32: Handle] = [:]
   /// Never given twice, so that what a dead process still holds is stale for ever.
   private var nextHandle: Int32 = 1000
-  private var mapped: [UnsafeMutableRawPointer: SimInode] = [:]
   private var sites: [String: Int] = [:]
   private let fileCapacity: Int
 
@@ -190,20 +189,18 @@ package final class SimFiles: Files, @unchecked Sendable {
     h.inode.dropCache()
   }
 
-  package func map(_ file: FileID, length: Int, writable: Bool) throws(Errno) -> UnsafeMutableRawPointer {
+  package func isLinked(_ file: FileID) throws(Errno) -> Bool {
     let h = try handle(file)
-    if try enter("map", h.place) != nil { throw .crashed }
-    guard length > 0, length <= fileCapacity else { throw .invalid }
-    if writable { h.inode.noteMapping(length) }
-    h.inode.mappings += 1
-    mapped[h.inode.visible] = h.inode
-    return h.inode.visible
+    return holds(root, h.inode)
   }
 
-  package func unmap(_ address: UnsafeMutableRawPointer, length: Int) {
-    guard let inode = mapped[address], inode.visible == address else { return }
-    inode.mappings -= 1
-    if inode.mappings == 0 { mapped[address] = nil }
+  private func holds(_ directory: SimDirectory, _ inode: SimInode) -> Bool {
+    directory.visible.values.contains {
+      switch $0 {
+      case .file(let other): other === inode
+      case .directory(let inner): holds(inner, inode)
+      }
+    }
   }
 
   package func lock(_ path: String) throws(Errno) -> FileID? {
@@ -227,7 +224,6 @@ package final class SimFiles: Files, @unchecked Sendable {
       var seen: Set<ObjectIdentifier> = []
       losePower(root, &seen)
       settle(root, &seen)
-      mapped = [:]
     }
     faults.restart()
   }

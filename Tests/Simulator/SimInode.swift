@@ -27,12 +27,12 @@ enum Survivors {
 
 /// The contents of one simulated file, twice: what readers see, and what the disk holds.
 ///
-/// Both images are reserved address space that is filled as touched, so the visible one never moves while it is mapped.
+/// Both images are reserved address space that is filled as touched.
 final class SimInode {
   static let sector = 512
 
   let capacity: Int
-  private(set) var visible: UnsafeMutableRawPointer
+  private let visible: UnsafeMutableRawPointer
   private let durable: UnsafeMutableRawPointer
   private(set) var size = 0
   private var durableSize = 0
@@ -40,15 +40,11 @@ final class SimInode {
   /// that all is well.
   private var dirty = SectorSet()
   private var lost = SectorSet()
-  /// Through mappings anything may be written unseen: so far into the file.
-  private var mappedWritable = 0
-  var mappings = 0
   var lockedBy: Int32 = -1
   /// 4 KiB pages with disk space behind them.
   private var pages = SectorSet()
   private let meter: SpaceMeter
   private var charged = 0
-  private var graveyard: [UnsafeMutableRawPointer] = []
 
   init(capacity: Int, meter: SpaceMeter) {
     self.capacity = capacity
@@ -60,7 +56,6 @@ final class SimInode {
     meter.used -= charged
     munmap(visible, capacity)
     munmap(durable, capacity)
-    for old in graveyard { munmap(old, capacity) }
   }
 
   private static func reserve(_ bytes: Int) -> UnsafeMutableRawPointer {
@@ -115,17 +110,6 @@ final class SimInode {
     size = bytes
   }
 
-  func noteMapping(_ length: Int) { mappedWritable = max(mappedWritable, length) }
-
-  private func collectMapped() {
-    var s = 0
-    while s * Self.sector < mappedWritable {
-      let at = s * Self.sector
-      if !dirty.contains(s), !lost.contains(s), memcmp(visible + at, durable + at, Self.sector) != 0 { dirty.insert(s) }
-      s += 1
-    }
-  }
-
   // MARK: what the disk does
 
   private func toDisk(_ s: Int) { memcpy(durable + s * Self.sector, visible + s * Self.sector, Self.sector) }
@@ -136,7 +120,6 @@ final class SimInode {
   }
 
   func sync() {
-    collectMapped()
     resizeOnDisk(size)
     for s in dirty.members { toDisk(s) }
     dirty.removeAll()
@@ -144,7 +127,6 @@ final class SimInode {
 
   /// A sync that failed: each sector got there or not, and all are taken for clean.
   func failSync(_ random: inout SeededRandom) {
-    collectMapped()
     let members = dirty.members
     let survivors = Survivors.draw(&random, count: members.count)
     if survivors.keeps(0, of: 1, &random) { resizeOnDisk(size) }
@@ -159,16 +141,14 @@ final class SimInode {
     for s in dirty.members where range.contains(s * Self.sector) && random.chance(1, in: 2) { toDisk(s) }
   }
 
-  /// Readers see what the disk holds of sectors that the system takes for clean. Mapped pages stay.
+  /// Readers see what the disk holds of sectors that the system takes for clean.
   func dropCache() {
-    if mappings > 0 { return }
     for s in lost.members { fromDisk(s) }
     lost.removeAll()
   }
 
   /// The machine stops: afterwards both images hold what the disk got, any subset of the unsynced sectors.
   func losePower(_ random: inout SeededRandom) {
-    collectMapped()
     let members = dirty.members
     let survivors = Survivors.draw(&random, count: members.count)
     if size != durableSize {
@@ -184,22 +164,13 @@ final class SimInode {
     // Beyond the end there is nothing.
     let top = min(capacity, max(size, durableSize) + Self.sector)
     if durableSize < top { memset(durable + durableSize, 0, top - durableSize) }
-    if mappings > 0 {
-      // A process that is gone may still hold the old mapping: it keeps the old bytes.
-      graveyard.append(visible)
-      visible = Self.reserve(capacity)
-      memcpy(visible, durable, durableSize)
-    } else {
-      for s in members { fromDisk(s) }
-      for s in lost.members { fromDisk(s) }
-      if size > durableSize { memset(visible + durableSize, 0, size - durableSize) }
-      if size < durableSize { memcpy(visible + size, durable + size, durableSize - size) }
-    }
+    for s in members { fromDisk(s) }
+    for s in lost.members { fromDisk(s) }
+    if size > durableSize { memset(visible + durableSize, 0, size - durableSize) }
+    if size < durableSize { memcpy(visible + size, durable + size, durableSize - size) }
     size = durableSize
     dirty.removeAll()
     lost.removeAll()
-    mappedWritable = 0
-    mappings = 0
   }
 
   /// For tests: what the disk would give back if nothing more got there.

@@ -1,38 +1,54 @@
 import CElide
 import ElideIO
+import Synchronization
 
-/// One segment's local file, open and mapped. Closed and unmapped when the last reference goes, which the holder
+/// One segment's local file, open, with its table of words in memory. Closed when the last reference goes, which the holder
 /// (`VolumeSegments`) arranges to be after the I/O thread has let go of its `SegmentSource`.
 ///
-/// Reading and storing are safe from any thread and any process: a block counts once its word matches its bytes.
-package final class CachedSegment: @unchecked Sendable {  // pointers into a shared mapping, accessed by atomic words
+/// The table was read once, when the file was opened, and is written through: a mapping of the file would make an error of
+/// the disk a SIGBUS of the process. What other processes store meanwhile is seen after `refresh`. Reading and storing are
+/// safe from any thread and any process: a block counts once its word matches its bytes.
+package final class CachedSegment: @unchecked Sendable {  // a table whose words are accessed atomically
   package let source: SegmentSource
+  let header: CacheHeader
   private let files: any Files
-  private let map: UnsafeMutableRawPointer
-  private let mapLength: Int
+  private let table: UnsafeMutableRawPointer
   private var ownsFile: Bool
+  private let used = Atomic<Bool>(false)
 
-  /// Takes over the mapping, which begins with the header, and the file if `ownsFile`.
-  init(files: any Files, source: SegmentSource, map: UnsafeMutableRawPointer, mapLength: Int, ownsFile: Bool = true) {
+  /// Takes over the file if `ownsFile`. `words` and, for a write-ahead file, `placement` have one element a block.
+  init(files: any Files, header: CacheHeader, file: FileID, words: [UInt8], placement: [UInt8]?, ownsFile: Bool = true) {
+    let blocks = header.blocks
+    precondition(
+      words.count == Int(blocks) * 4 && (placement.map { $0.count == Int(blocks) * 2 } ?? true), "a table of another size")
+    let column = placement ?? []
+    let table = UnsafeMutableRawPointer.allocate(byteCount: words.count + column.count, alignment: 64)
+    words.withUnsafeBytes { if let p = $0.baseAddress { table.copyMemory(from: p, byteCount: $0.count) } }
+    column.withUnsafeBytes { if let p = $0.baseAddress { (table + words.count).copyMemory(from: p, byteCount: $0.count) } }
+    let positions = placement == nil ? nil : UnsafePointer((table + words.count).assumingMemoryBound(to: UInt16.self))
+    source = SegmentSource(
+      file: file, dataOffset: placement == nil ? UInt64(CacheFormat.dataOffset(blocks: blocks)) : 0, placement: positions,
+      words: UnsafeRawPointer(table), blocks: blocks,
+      seed: segmentSeed(volume: header.volume, segment: header.segment, seal: header.seal))
+    self.table = table
     self.files = files
-    self.source = source
-    self.map = map
-    self.mapLength = mapLength
+    self.header = header
     self.ownsFile = ownsFile
   }
 
   deinit {
-    files.unmap(map, length: mapLength)
+    table.deallocate()
     if ownsFile { files.close(source.file) }
   }
 
   /// The file, so far its opener's, is closed with this object. Called once, by the opener, while it is attached.
   package func takeFile() { ownsFile = true }
 
-  private var words: UnsafeMutableRawPointer { map + CacheFormat.headerBytes }
+  /// A write-ahead file, which is complete from the beginning: its map is never written again.
+  var isPlaced: Bool { source.placement != nil }
 
   @inline(__always)
-  private func word(_ r: UInt32) -> UInt32 { elide_load_acquire_u32(source.words + 4 * Int(r)) }
+  func word(_ r: UInt32) -> UInt32 { elide_load_acquire_u32(source.words + 4 * Int(r)) }
 
   private func position(_ r: UInt32) -> UInt32 { source.placement.map { UInt32($0[Int(r)]) } ?? r }
 
@@ -41,24 +57,37 @@ package final class CachedSegment: @unchecked Sendable {  // pointers into a sha
   /// Whether block r was stored. Its bytes may have been damaged since: only `read` tells.
   package func isPresent(_ r: UInt32) -> Bool { r < source.blocks && word(r) != 0 }
 
-  /// Out of the cache, by whichever process: fetch nothing into it, and close it soon.
-  package var isGone: Bool { elide_load_acquire_u32(map + CacheFormat.goneOffset) != 0 }
+  /// Out of the cache, by whichever process: its name is gone, or another file's. Fetch nothing into it, and close it soon.
+  package var isGone: Bool { !((try? files.isLinked(source.file)) ?? true) }
 
-  func markGone() { elide_store_release_u32(map + CacheFormat.goneOffset, 1) }
+  // MARK: Marks
 
-  /// Whether eviction must pass the file by, since the store does not have its blocks (see `SegmentCache.openKept`).
-  package var isKept: Bool { elide_load_acquire_u32(map + CacheFormat.keptOffset) != 0 }
-
-  func markKept() { elide_store_release_u32(map + CacheFormat.keptOffset, 1) }
-
-  /// The store has the blocks: the file may be evicted.
-  package func release() { elide_store_release_u32(map + CacheFormat.keptOffset, 0) }
-
-  /// Keeps eviction away for another round.
+  /// Keeps eviction away for another round, once `noteUsed` has said so. No system call: the I/O thread does it.
   @inline(__always)
-  package func touch() {
-    if elide_load_acquire_u32(map + CacheFormat.usedOffset) == 0 { elide_store_release_u32(map + CacheFormat.usedOffset, 1) }
+  package func touch() { if !used.load(ordering: .relaxed) { used.store(true, ordering: .relaxed) } }
+
+  /// Whether it was read through since the last call.
+  func takeUsed() -> Bool { used.load(ordering: .relaxed) && used.exchange(false, ordering: .relaxed) }
+
+  /// Eviction must pass the file by, since the store does not have its blocks (see `SegmentCache.openKept`).
+  func markKept() { mark(CacheHeader.keptOffset, 1) }
+
+  func markUsed() { mark(CacheHeader.usedOffset, 1) }
+
+  /// The store has the blocks, under this hash: the file may be evicted, and other processes may read it. Best effort: a
+  /// file that stays kept costs space.
+  package func release(_ hash: Digest) {
+    guard !isPlaced else { return }
+    var named = header
+    named.hash = hash
+    named.encode()[..<(CacheHeader.keptOffset + 4)].withUnsafeBytes { try? files.write(source.file, $0, at: 0) }
   }
+
+  private func mark(_ offset: Int, _ value: UInt8) {
+    [value, 0, 0, 0].withUnsafeBytes { try? files.write(source.file, $0, at: UInt64(offset)) }
+  }
+
+  // MARK: Reading
 
   /// Reads block r into 4096 bytes and checks it; false when absent, unreadable or not what the word says.
   package func read(_ r: UInt32, into block: UnsafeMutableRawPointer) -> Bool { read(r, count: 1, into: block) == 1 }
@@ -94,10 +123,30 @@ package final class CachedSegment: @unchecked Sendable {  // pointers into a sha
     return n
   }
 
+  /// Takes over what other processes stored around blocks [r, r+count) since the table was read: one read of 4 KiB for
+  /// 1024 blocks. What is absent here and present there counts; whether it is right every read checks.
+  func refresh(_ r: UInt32, count: UInt32) {
+    guard !isPlaced, r < source.blocks else { return }
+    var first = Int(r) & ~1023
+    let end = min(Int(source.blocks), (Int(r) + Int(count) + 1023) & ~1023)
+    withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 1024) { page in
+      while first < end {
+        let n = min(1024, end - first)
+        let bytes = UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(page)[..<(4 * n)])
+        let got = (try? files.read(source.file, into: bytes, at: UInt64(CacheFormat.headerBytes + 4 * first))) ?? 0
+        for i in 0..<got / 4 where page[i] != 0 && word(UInt32(first + i)) == 0 {
+          elide_store_release_u32(table + 4 * (first + i), UInt32(littleEndian: page[i]))
+        }
+        first += n
+      }
+    }
+  }
+
   /// Whether blocks [r, r+count) are all here and right. With `forgetting`, those that are unreadable or not what their word
   /// says are forgotten, to be fetched anew. Without it (the store does not have them) nothing is: the word is the only
   /// witness of what was sealed, and a read may fail today and succeed tomorrow.
   package func holds(_ r: UInt32, count: UInt32, forgetting: Bool) -> Bool {
+    if !(r..<r + count).allSatisfy(isPresent) { refresh(r, count: count) }
     guard (r..<r + count).allSatisfy(isPresent) else { return false }
     return withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 64) { block in
       guard let base = block.baseAddress else { return false }
@@ -110,9 +159,21 @@ package final class CachedSegment: @unchecked Sendable {  // pointers into a sha
     }
   }
 
+  // MARK: Storing
+
   /// Forgets block r, whose bytes did not match: it will be fetched anew.
   package func discard(_ r: UInt32) {
-    if r < source.blocks { elide_store_release_u32(words + 4 * Int(r), 0) }
+    guard r < source.blocks else { return }
+    elide_store_release_u32(table + 4 * Int(r), 0)
+    writeThrough(r, count: 1)
+  }
+
+  /// The file's words are what the next process, and others at their next miss, will believe. One that does not get there
+  /// costs a fetch.
+  private func writeThrough(_ r: UInt32, count: UInt32) {
+    if isPlaced { return }
+    let words = UnsafeRawBufferPointer(start: table + 4 * Int(r), count: 4 * Int(count))
+    try? files.write(source.file, words, at: UInt64(CacheFormat.headerBytes + 4 * Int(r)))
   }
 
   /// Stores `count` blocks from r on: data first, then their words. The blocks become present; a crash between leaves
@@ -133,7 +194,8 @@ package final class CachedSegment: @unchecked Sendable {  // pointers into a sha
       }
       let bytes = UnsafeRawBufferPointer(start: blocks + Int(at - r) * 4096, count: Int(n) * 4096)
       try files.write(source.file, bytes, at: offset(at))
-      for i in at..<at + n { elide_store_release_u32(words + 4 * Int(i), fresh(i)) }
+      for i in at..<at + n { elide_store_release_u32(table + 4 * Int(i), fresh(i)) }
+      writeThrough(at, count: n)
       written += n
       at += n
     }

@@ -1,4 +1,3 @@
-import CElide
 import ElideIO
 
 /// A segment's files in the cache, as eviction and `elide cache status` see them.
@@ -96,7 +95,7 @@ extension SegmentCache {
     defer { files.close(file) }
     guard let size = try? files.size(file) else { return nil }
     var found = CacheUsage(volume: volume, segment: segment, bytes: size, used: false, isPlaced: false, isKept: false)
-    guard let head = try? files.readBytes(file, at: 0, count: 64) else { return found }
+    guard let head = try? files.readBytes(file, at: 0, count: CacheHeader.fixedBytes + 8) else { return found }
     let magic = number(head, 0, UInt64.self)
     if magic == WALFormat.fileMagic {
       found.isPlaced = true
@@ -104,14 +103,15 @@ extension SegmentCache {
         defer { files.close(map) }
         found.bytes += (try? files.size(map)) ?? 0
         found.used =
-          (try? files.readBytes(map, at: UInt64(CacheFormat.usedOffset), count: 4)).map { $0 != [0, 0, 0, 0] } ?? false
+          (try? files.readBytes(map, at: UInt64(CacheHeader.usedOffset), count: 4)).map { $0 != [0, 0, 0, 0] } ?? false
       }
       return found
     }
     let blocks = number(head, 12, UInt32.self)
-    guard magic == CacheFormat.fileMagic, blocks <= CacheFormat.maxBlocks else { return found }
-    found.used = number(head, CacheFormat.usedOffset, UInt32.self) != 0
-    found.isKept = number(head, CacheFormat.keptOffset, UInt32.self) != 0
+    guard magic == CacheFormat.fileMagic, number(head, 8, UInt32.self) == CacheFormat.version, blocks <= CacheFormat.maxBlocks
+    else { return found }
+    found.used = number(head, CacheHeader.usedOffset, UInt32.self) != 0
+    found.isKept = number(head, CacheHeader.keptOffset, UInt32.self) != 0
     guard let words = try? files.readBytes(file, at: UInt64(CacheFormat.headerBytes), count: Int(blocks) * 4) else {
       return found
     }
@@ -125,28 +125,31 @@ extension SegmentCache {
   }
 
   private func clearUsed(_ usage: CacheUsage) {
-    let path = CacheFormat.path(directory(usage.volume), usage.segment) + (usage.isPlaced ? ".map" : "")
+    setUsed(CacheFormat.path(directory(usage.volume), usage.segment) + (usage.isPlaced ? ".map" : ""), 0)
+  }
+
+  /// Somebody read through this file lately: eviction passes it by once.
+  func noteUsed(_ segment: CachedSegment) {
+    if !segment.isPlaced { return segment.markUsed() }
+    // One that is still in `wal/` is not evicted. A map is not held open; should another have its name by now, it is
+    // another sealing's, and passed by once too often.
+    guard segment.header.hash != nil else { return }
+    setUsed(CacheFormat.path(directory(segment.header.volume), segment.header.segment) + ".map", 1)
+  }
+
+  private func setUsed(_ path: String, _ value: UInt8) {
     guard let file = try? files.open(path, .readWrite) else { return }
     defer { files.close(file) }
-    let zero: [UInt8] = [0, 0, 0, 0]
-    zero.withUnsafeBytes { try? files.write(file, $0, at: UInt64(CacheFormat.usedOffset)) }
+    [value, 0, 0, 0].withUnsafeBytes { try? files.write(file, $0, at: UInt64(CacheHeader.usedOffset)) }
   }
 
   /// Takes a segment's blocks out of the cache and returns the bytes given back. Whoever has them open keeps reading, sees
-  /// that they are gone, and closes them soon (`VolumeSegments.sweep`). The name goes first: no process can take a file
-  /// that is gone for one that is not.
+  /// that the name is gone, and closes them soon (`VolumeSegments.sweep`).
   @discardableResult
   package func evict(volume: ULID, segment: UInt64, ifKept: Bool = false) -> UInt64 {
     let path = CacheFormat.path(directory(volume), segment)
-    guard let found = usage(volume, segment), !found.isKept || ifKept, let file = try? files.open(path, .readWrite) else {
-      return 0
-    }
-    defer { files.close(file) }
-    let map = found.isPlaced ? try? files.open(path + ".map", .readWrite) : nil
-    defer { if let map { files.close(map) } }
-    guard (try? files.remove(path)) != nil else { return 0 }
+    guard let found = usage(volume, segment), !found.isKept || ifKept, (try? files.remove(path)) != nil else { return 0 }
     if found.isPlaced { remove([path + ".map"]) }
-    setGone(map ?? file)
     state.withLock {
       $0.counters.filesEvicted += 1
       $0.counters.bytesEvicted += found.bytes

@@ -1,5 +1,5 @@
-import CElide
 import ElideIO
+import Glibc
 import Synchronization
 
 /// The host's block cache: one directory shared by all processes of the host and all volumes, so that a hundred forks of an
@@ -58,33 +58,37 @@ package final class SegmentCache: Sendable {
   }
 
   /// The segment's file in the cache: the one that is there, or a new empty one. An entry that is not uploaded has none
-  /// here, and none is made: `notFound`.
-  package func open(_ entry: SegmentEntry) throws(Errno) -> CachedSegment { try open(entry, kept: false) }
+  /// here, and none is made: `notFound`. A file of another sealing than the entry's is thrown away like a damaged one.
+  package func open(_ entry: SegmentEntry) throws(Errno) -> CachedSegment {
+    guard entry.uploaded, let hash = entry.hash else { throw Errno.notFound }
+    return try open(CacheHeader(entry, seal: hash, hash: hash), kept: false)
+  }
 
   /// Opens or makes the file of a segment whose only copy it will be until the upload, as an import's is: eviction passes it
   /// by until `CachedSegment.release`, whichever process comes along.
-  package func openKept(_ entry: SegmentEntry) throws(Errno) -> CachedSegment {
-    let segment = try open(entry, kept: true)
+  ///
+  /// - Parameter seal: what its blocks are known by (`CacheFormat.seal`).
+  package func openKept(_ entry: SegmentEntry, seal: Digest) throws(Errno) -> CachedSegment {
+    let segment = try open(CacheHeader(entry, seal: seal, hash: nil), kept: true)
     segment.markKept()
     // Evicted between: an empty file, made anew.
-    return segment.isGone ? try openKept(entry) : segment
+    return segment.isGone ? try openKept(entry, seal: seal) : segment
   }
 
-  private func open(_ entry: SegmentEntry, kept: Bool) throws(Errno) -> CachedSegment {
-    precondition(entry.blocks > 0 && entry.blocks <= CacheFormat.maxBlocks, "a segment of \(entry.blocks) blocks has no file")
-    let path = path(entry)
+  private func open(_ header: CacheHeader, kept: Bool) throws(Errno) -> CachedSegment {
+    precondition(header.blocks > 0 && header.blocks <= CacheFormat.maxBlocks, "a segment of \(header.blocks) blocks has no file")
+    let path = CacheFormat.path(directory(header.volume), header.segment)
     // Each turn makes progress, unless another process undoes it between: bounded all the same.
     for _ in 0..<8 {
-      switch try readable(entry, path) {
+      switch try readable(header, path) {
       case .whole(let segment): return segment
-      case .gone: remove([path])
+      case .gone: continue
       case .damaged:
         remove([path])
         state.withLock { $0.counters.filesDiscarded += 1 }
       case .absent: break
       }
-      guard entry.uploaded || kept else { throw Errno.notFound }
-      try make(entry, path, kept: kept)
+      try make(header, path, kept: kept)
     }
     throw Errno.io
   }
@@ -94,8 +98,8 @@ package final class SegmentCache: Sendable {
   }
 
   /// `existing`, where a file that the disk cannot read is damaged like any other.
-  private func readable(_ entry: SegmentEntry, _ path: String) throws(Errno) -> Found {
-    do throws(Errno) { return try existing(entry, path) } catch {
+  private func readable(_ header: CacheHeader, _ path: String) throws(Errno) -> Found {
+    do throws(Errno) { return try existing(header, path) } catch {
       if error == .io { return .damaged }
       throw error
     }
@@ -103,7 +107,7 @@ package final class SegmentCache: Sendable {
 
   /// Opens the file in place, whichever kind it is. Throws only what says nothing about the file (descriptors, memory,
   /// space): such a file must not be thrown away.
-  private func existing(_ entry: SegmentEntry, _ path: String) throws(Errno) -> Found {
+  private func existing(_ header: CacheHeader, _ path: String) throws(Errno) -> Found {
     let file: FileID
     do throws(Errno) { file = try files.open(path, .readWrite) } catch {
       if error == .notFound { return .absent }
@@ -115,8 +119,8 @@ package final class SegmentCache: Sendable {
     let n = try withUnsafeMutableBytes(of: &magic) { (b) throws(Errno) in try files.read(file, into: b, at: 0) }
     let found: Found
     switch UInt64(littleEndian: magic) {
-    case CacheFormat.fileMagic where n == 8: found = try mapCacheFile(entry, file)
-    case WALFormat.fileMagic where n == 8: found = try mapPlaced(entry, file)
+    case CacheFormat.fileMagic where n == 8: found = try readCacheFile(header, file)
+    case WALFormat.fileMagic where n == 8: found = try readPlaced(header, file, path + ".map") { $0.hash == header.hash }
     default: return .damaged
     }
     guard case .whole(let segment) = found else { return found }
@@ -125,54 +129,44 @@ package final class SegmentCache: Sendable {
     return segment.isGone ? .gone : found
   }
 
-  private func mapCacheFile(_ entry: SegmentEntry, _ file: FileID) throws(Errno) -> Found {
-    let length = CacheFormat.dataOffset(blocks: entry.blocks)
-    guard try files.size(file) == UInt64(length) + UInt64(entry.blocks) * 4096 else { return .damaged }
-    let header = try files.readBytes(file, at: 0, count: CacheFormat.fixedBytes)
+  private func readCacheFile(_ expected: CacheHeader, _ file: FileID) throws(Errno) -> Found {
+    let head = try files.readBytes(file, at: 0, count: CacheHeader.fixedBytes)
     guard
-      CacheFormat.matches(
-        header, magic: CacheFormat.fileMagic, volume: entry.volume, segment: entry.number, blocks: entry.blocks)
+      let header = CacheHeader.decode(
+        head, magic: CacheFormat.fileMagic, volume: expected.volume, segment: expected.segment, blocks: expected.blocks),
+      header.hash == expected.hash, header.hash != nil || header.seal == expected.seal,
+      try files.size(file) == UInt64(CacheFormat.dataOffset(blocks: expected.blocks)) + UInt64(expected.blocks) * 4096
     else { return .damaged }
-    // A copied file may have holes: storing a word into one through the mapping would raise SIGBUS on a full disk.
-    try files.allocate(file, size: UInt64(length))
-    let map = try files.map(file, length: length, writable: true)
-    let source = SegmentSource(
-      file: file, dataOffset: UInt64(length), placement: nil, words: UnsafeRawPointer(map + CacheFormat.headerBytes),
-      blocks: entry.blocks, seed: segmentSeed(volume: entry.volume, segment: entry.number))
-    return .whole(CachedSegment(files: files, source: source, map: map, mapLength: length))
+    let words = try files.readBytes(file, at: UInt64(CacheFormat.headerBytes), count: Int(expected.blocks) * 4)
+    return .whole(CachedSegment(files: files, header: header, file: file, words: words, placement: nil))
   }
 
-  /// A write-ahead file and its map. Takes over `file` when whole, unless it stays the caller's.
-  func mapPlaced(_ entry: SegmentEntry, _ file: FileID, ownsFile: Bool = true) throws(Errno) -> Found {
+  /// A write-ahead file and its map, which must be the one that `isRight` says. Takes over `file` when whole.
+  func readPlaced(
+    _ expected: CacheHeader, _ file: FileID, _ mapPath: String, where isRight: (CacheHeader) -> Bool
+  ) throws(Errno) -> Found {
     let fileBlocks: Int
-    do { fileBlocks = try WALFile.checkHeader(files, file, volume: entry.volume, number: entry.number) } catch {
+    do { fileBlocks = try WALFile.checkHeader(files, file, volume: expected.volume, number: expected.segment) } catch {
       if case .system(_, _, _, let error) = error { throw error }
       return .damaged
     }
-    let mapFile: FileID
-    do throws(Errno) { mapFile = try files.open(path(entry) + ".map", .readWrite) } catch {
-      if error == .notFound { return .damaged }
+    let bytes: [UInt8]
+    do throws(Errno) { bytes = try files.readFile(mapPath, limit: CacheFormat.mapLength(blocks: expected.blocks)) } catch {
+      if error == .notFound || error.code == EFBIG { return .damaged }
       throw error
     }
-    defer { files.close(mapFile) }
-    let length = CacheFormat.mapLength(blocks: entry.blocks)
-    guard try files.size(mapFile) == UInt64(length) else { return .damaged }
-    let header = try files.readBytes(mapFile, at: 0, count: CacheFormat.fixedBytes)
-    let column = try files.readBytes(
-      mapFile, at: UInt64(CacheFormat.placementOffset(blocks: entry.blocks)), count: Int(entry.blocks) * 2)
-    guard
-      CacheFormat.matches(
-        header, magic: CacheFormat.mapMagic, volume: entry.volume, segment: entry.number, blocks: entry.blocks,
-        positionsCRC: column.withUnsafeBytes { crc32c($0) }), Self.areInside(column, fileBlocks)
+    let (words, positions) = (CacheFormat.headerBytes, CacheFormat.placementOffset(blocks: expected.blocks))
+    guard bytes.count == CacheFormat.mapLength(blocks: expected.blocks),
+      let header = CacheHeader.decode(
+        bytes, magic: CacheFormat.mapMagic, volume: expected.volume, segment: expected.segment, blocks: expected.blocks),
+      isRight(header)
     else { return .damaged }
-    try files.allocate(mapFile, size: UInt64(length))
-    let map = try files.map(mapFile, length: length, writable: true)
-    let placement = UnsafeRawPointer(map + CacheFormat.placementOffset(blocks: entry.blocks))
-    let source = SegmentSource(
-      file: file, dataOffset: 0, placement: placement.assumingMemoryBound(to: UInt16.self),
-      words: UnsafeRawPointer(map + CacheFormat.headerBytes), blocks: entry.blocks,
-      seed: segmentSeed(volume: entry.volume, segment: entry.number))
-    return .whole(CachedSegment(files: files, source: source, map: map, mapLength: length, ownsFile: ownsFile))
+    let column = Array(bytes[positions..<positions + Int(expected.blocks) * 2])
+    guard header.tableCRC == column.withUnsafeBytes({ crc32c($0) }), Self.areInside(column, fileBlocks) else { return .damaged }
+    return .whole(
+      CachedSegment(
+        files: files, header: header, file: file, words: Array(bytes[words..<words + Int(expected.blocks) * 4]), placement: column
+      ))
   }
 
   private static func areInside(_ column: [UInt8], _ fileBlocks: Int) -> Bool {
@@ -185,21 +179,20 @@ package final class SegmentCache: Sendable {
   }
 
   /// Makes an empty cache file under a name of its own and links it in place; a process that was faster wins.
-  private func make(_ entry: SegmentEntry, _ path: String, kept: Bool) throws(Errno) {
-    try files.makeDirectory(directory(entry.volume))
+  private func make(_ header: CacheHeader, _ path: String, kept: Bool) throws(Errno) {
+    try files.makeDirectory(directory(header.volume))
     let temporary = temporary(path)
     let file = try files.open(temporary, .createNew)
     defer { remove([temporary]) }
     do {
       defer { files.close(file) }
-      let data = CacheFormat.dataOffset(blocks: entry.blocks)
-      // The words are allocated, so that storing one through the mapping cannot meet a full disk.
+      let data = CacheFormat.dataOffset(blocks: header.blocks)
+      // So that a full disk is met here, and not at each word.
       try files.allocate(file, size: UInt64(data))
-      try files.truncate(file, size: UInt64(data) + UInt64(entry.blocks) * 4096)
-      var header = CacheFormat.header(
-        magic: CacheFormat.fileMagic, volume: entry.volume, segment: entry.number, blocks: entry.blocks)
-      if kept { header[CacheFormat.keptOffset] = 1 }
-      try header.withUnsafeBufferPointer { (b) throws(Errno) in try files.write(file, UnsafeRawBufferPointer(b), at: 0) }
+      try files.truncate(file, size: UInt64(data) + UInt64(header.blocks) * 4096)
+      try header.encode(kept: kept).withUnsafeBufferPointer { (b) throws(Errno) in
+        try files.write(file, UnsafeRawBufferPointer(b), at: 0)
+      }
     }
     do throws(Errno) { try files.link(temporary, to: path) } catch {
       if error == .exists { return }
@@ -209,4 +202,12 @@ package final class SegmentCache: Sendable {
   }
 
   func remove(_ paths: [String]) { for path in paths { try? files.remove(path) } }
+}
+
+extension CacheHeader {
+  /// Of a cache file of this segment.
+  init(_ entry: SegmentEntry, seal: Digest, hash: Digest?) {
+    self.init(
+      magic: CacheFormat.fileMagic, volume: entry.volume, segment: entry.number, blocks: entry.blocks, seal: seal, hash: hash)
+  }
 }

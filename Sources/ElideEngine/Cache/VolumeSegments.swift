@@ -9,6 +9,8 @@ package final class VolumeSegments: SegmentSources, Sendable {
     var attached: [UInt64: CachedSegment] = [:]
     /// Detached, with how often the I/O thread had quiesced then.
     var retired: [(rounds: UInt64, segment: CachedSegment)] = []
+    /// The first segment that the next `sweep` looks at.
+    var swept: UInt64 = 0
   }
   private let state = Mutex(State())
   /// How often the I/O thread held no source at all.
@@ -70,16 +72,36 @@ package final class VolumeSegments: SegmentSources, Sendable {
     _ = consume closing
   }
 
-  /// Detaches what was evicted, by this or another process, and closes what the I/O thread has let go of: until then an evicted
-  /// file's bytes stay on disk. The keeper calls it now and then.
+  /// Files that one `sweep` asks the system about: a system call each.
+  private static let sweepLimit = 256
+
+  /// Detaches what was evicted, by this or another process: until it is closed, an evicted file's bytes stay on disk. Tells
+  /// eviction what was read through since the last time. Looks at the next 256 files; the keeper calls it now and then.
   package func sweep() {
-    let closing = state.withLock { s -> [CachedSegment] in
-      for (number, segment) in s.attached where segment.isGone {
-        retire(segment, &s)
-        s.attached[number] = nil
-      }
-      return ripe(&s)
+    let batch = state.withLock { s -> [(UInt64, CachedSegment)] in
+      let numbers = s.attached.keys.sorted()
+      let first = numbers.firstIndex { $0 >= s.swept } ?? 0
+      let chosen = (numbers[first...] + numbers[..<first]).prefix(Self.sweepLimit)
+      if let last = chosen.last { s.swept = last + 1 }
+      return chosen.compactMap { n in s.attached[n].map { (n, $0) } }
     }
+    for (number, segment) in batch {
+      if segment.isGone {
+        state.withLock { s in
+          guard s.attached[number] === segment else { return }
+          retire(segment, &s)
+          s.attached[number] = nil
+        }
+      } else if segment.takeUsed() {
+        cache.noteUsed(segment)
+      }
+    }
+    closeRetired()
+  }
+
+  /// Closes what was detached and the I/O thread has let go of. Cheap when there is nothing.
+  package func closeRetired() {
+    let closing = state.withLock { s in ripe(&s) }
     _ = consume closing
   }
 
@@ -98,8 +120,10 @@ package final class VolumeSegments: SegmentSources, Sendable {
 
   /// Moves an uploaded segment's write-ahead file into the cache, and goes on reading it there.
   package func adopt(_ number: UInt64, walPath: String) throws(Errno) {
-    guard let entry = directory[number] else { throw Errno.notFound }
-    try cache.adopt(entry, walPath: walPath)
+    guard let entry = directory[number], let sealed = attached(number) else { throw Errno.notFound }
+    // Done before: the file in the cache is attached already.
+    if sealed.header.hash != nil, !sealed.isGone { return }
+    try cache.adopt(entry, sealed, walPath: walPath)
     attach(number, try cache.open(entry))
   }
 
@@ -109,6 +133,8 @@ package final class VolumeSegments: SegmentSources, Sendable {
   @discardableResult
   package func keep(segment: UInt64, r: UInt32, _ block: UnsafeRawPointer) -> Bool {
     guard let file = try? attach(segment), r < file.source.blocks else { return false }
+    if file.isPresent(r) { return true }
+    file.refresh(r, count: 1)
     if file.isPresent(r) { return true }
     guard let written = try? file.store(r, count: 1, block) else { return false }
     cache.noteStored(UInt64(written) * 4096)

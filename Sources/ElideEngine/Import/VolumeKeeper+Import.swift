@@ -22,7 +22,8 @@ extension VolumeKeeper {
     guard builder.blockCount > 0, let entry = tables.directory[number] else { return true }
     do throws(Errno) {
       // Its only copy until the upload: no process may evict it.
-      let file = try context.cache.openKept(entry)
+      let file = try context.cache.openKept(
+        entry, seal: CacheFormat.seal(content: content.digest, hashes: builder.hashes))
       segments.attach(number, file)
       for r in 0..<builder.blockCount { try file.store(r, count: 1, block(r)) }
     } catch {

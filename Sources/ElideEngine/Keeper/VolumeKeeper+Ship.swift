@@ -99,7 +99,7 @@ extension VolumeKeeper {
       return
     }
     shipments[number] = nil
-    segments.attached(number)?.release()
+    segments.attached(number)?.release(hash)
     unsentBytes -= shipment.blocks * 4096
     counters.segmentsUploaded += 1
     counters.bytesUploaded += body.event.length

@@ -77,7 +77,7 @@ extension VolumeKeeper {
     bytesSinceCheckpoint += UInt64(content.bytes.count)
     counters.walsSealed += 1
     counters.blocksSealed += UInt64(sealed.blocks)
-    try becomeSegment(wal, sealed)
+    becomeSegment(wal, sealed, content: content.digest, end: end)
     context.stages.add(.seal, bytes: Int(sealed.blocks) * 4096, since: start)
     if checkpointAfterSeal.remove(number) != nil { wantsCheckpoint = true }
     return true
@@ -108,16 +108,16 @@ extension VolumeKeeper {
     segments.keep(segment: target.segment, r: target.r, bytes)
   }
 
-  private func becomeSegment(_ wal: KeptWal, _ sealed: SealedWAL) throws(KeeperHalt) {
+  private func becomeSegment(_ wal: KeptWal, _ sealed: SealedWAL, content: Digest, end: WALChain) {
     guard sealed.blocks > 0, let entry = tables.directory[wal.number] else {
       tell(.segmentFolded(number: wal.number, source: nil))
       return
     }
-    let mapped: CachedSegment
-    do throws(Errno) {
-      mapped = try context.cache.mapSealed(entry, file: wal.file, words: sealed.words, placement: sealed.placement)
-    } catch {
-      throw KeeperHalt(.failed, "the map of segment \(wal.number): \(error)")
+    let mapped = context.cache.placed(
+      entry, seal: CacheFormat.seal(content: content, end: end), file: wal.file, sealed.places)
+    // Only so that the next opening need not read the file again.
+    do throws(Errno) { try context.cache.writeMap(mapped) } catch {
+      lastError = "the map of segment \(wal.number) cannot be written: \(error)"
     }
     segments.attach(wal.number, mapped)
     dedup.insert(segment: wal.number, hashes: sealed.hashes)

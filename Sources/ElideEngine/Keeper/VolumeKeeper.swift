@@ -80,6 +80,7 @@ package final class VolumeKeeper: Stepper {
   var ending: Ending?
 
   var haltReason: KeeperHalt?
+  private var nextSweep: UInt64 = 0
   var counters = KeeperCounters()
   var lastError: String?
   /// For status alone.
@@ -153,8 +154,17 @@ package final class VolumeKeeper: Stepper {
     if try stepPage() { return true }
     if try stepEnding() { return true }
     tables.map.reclaim()
-    segments.sweep()
+    sweepSegments()
     return false
+  }
+
+  /// Closes what was evicted. That a file was, the system is asked once a second at most: a call for each.
+  private func sweepSegments() {
+    if context.now >= nextSweep {
+      nextSweep = context.now &+ 1_000_000_000
+      segments.sweep()
+    }
+    segments.closeRetired()
   }
 
   /// When `step` has something to do though no message came: nanoseconds of the monotonic clock.
@@ -245,7 +255,7 @@ package final class VolumeKeeper: Stepper {
     }
     if results.receive() != nil { return true }
     guard let message = inbox.receive() else {
-      segments.sweep()
+      sweepSegments()
       return false
     }
     // Reads of what lies in the store go on: they harm nothing.

@@ -135,7 +135,8 @@ struct SealedFiles {
     kept.isDropped = true
     do throws(Errno) {
       _ = try context.cache.takeBack(entry, walPath: path)
-      if let mapped = try context.cache.openSealed(entry, walPath: path) {
+      let seal = CacheFormat.seal(content: segment.content, end: end)
+      if let mapped = try context.cache.openSealed(entry, seal: seal, walPath: path) {
         segments.attach(n, mapped)
         return kept
       }
@@ -172,16 +173,18 @@ struct SealedFiles {
       }
       places = try Sealer(files: context.world.files, volume: context.volume).places(of: content, scan, file: file)
     } catch { throw ElideError(error) }
-    guard places.words.count == Int(entry.blocks) else {
+    guard places.crcs.count == Int(entry.blocks) else {
       throw ElideError(
         .fault,
-        "volume \(context.volume): write-ahead file \(segment.number) holds \(places.words.count) blocks "
+        "volume \(context.volume): write-ahead file \(segment.number) holds \(places.crcs.count) blocks "
           + "of \(entry.blocks) sealed"
       )
     }
-    do throws(Errno) {
-      return try context.cache.mapSealed(entry, file: file, words: places.words, placement: places.placement)
-    } catch { throw ElideError(error, doing: "write the map of segment \(segment.number) of volume \(context.volume)") }
+    let mapped = context.cache.placed(
+      entry, seal: CacheFormat.seal(content: segment.content, end: end), file: file, places)
+    // For the next opening; on a full disk it is made again then.
+    try? context.cache.writeMap(mapped)
+    return mapped
   }
 
   /// Files that the journal does not need: sealed without blocks, in the store already, or never named.
@@ -197,9 +200,12 @@ struct SealedFiles {
 
   /// Moves an uploaded file into the cache if its map is whole.
   private func adopt(_ entry: SegmentEntry, _ path: String) -> Bool {
-    guard entry.uploaded, let whole = try? context.cache.openSealed(entry, walPath: path) else { return false }
-    _ = consume whole
-    return (try? context.cache.adopt(entry, walPath: path)) != nil
+    guard entry.uploaded, let content = tables.state.segments[entry.number]?.content,
+      let end = try? KeptRows(journal, context.volume).sealedEnd(entry.number)
+    else { return false }
+    let seal = CacheFormat.seal(content: content, end: end)
+    guard let whole = try? context.cache.openSealed(entry, seal: seal, walPath: path) else { return false }
+    return (try? context.cache.adopt(entry, whole, walPath: path)) != nil
   }
 }
 

@@ -68,7 +68,7 @@ package final class ReadDesk: Stepper {
 
   package func step() -> Bool {
     guard let message = inbox.receive() else {
-      segments.sweep()
+      segments.closeRetired()
       return false
     }
     if case .wanted(let segment, let r, let count) = message {

@@ -10,7 +10,6 @@ package struct SealedWAL: Equatable, Sendable {
   package var hashes: [Digest]
   package var places: SealedPlaces
   package var placement: [UInt16] { places.placement }
-  package var words: [UInt32] { places.words }
   package var blocks: UInt32 { UInt32(hashes.count) }
 }
 
@@ -42,7 +41,6 @@ package struct Sealer {
     defer { buffer.deallocate() }
     var builder = SegmentBuilder(segment: scan.wal, capacity: visible.blocks.count)
     var places = SealedPlaces()
-    let seed = segmentSeed(volume: volume, segment: scan.wal)
     var nextRun = 0
     for block in visible.blocks {
       while nextRun < visible.runs.count, visible.runs[nextRun].lba < block.lba {
@@ -53,7 +51,7 @@ package struct Sealer {
       let bytes = try checked(block, scan, buffer)
       switch builder.addBlock(lba: block.lba, bytes, dedup: dedup) {
       case .data:
-        places.words.append(blockWord(seed: seed, r: UInt32(places.words.count), bytes))
+        places.crcs.append(block.crc)
         places.placement.append(UInt16(block.position))
       case .duplicate(let target): keep(target, bytes)
       case .zero, .repeated: break
@@ -63,13 +61,12 @@ package struct Sealer {
     return SealedWAL(number: scan.wal, content: builder.content, hashes: builder.hashes, places: places)
   }
 
-  /// Where the blocks of an already sealed file lie, and their words: what its map says, made again from the frames and
+  /// Where the blocks of an already sealed file lie, and their CRCs: what its map says, made again from the frames and
   /// the content that the journal has. For a map that a crash lost or damage spoilt.
   package func places(of content: SegmentContent, _ scan: WALScan, file: FileID) throws(WALError) -> SealedPlaces {
     let visible = VisibleBlocks(scan)
     let buffer = try read(scan, file)
     defer { buffer.deallocate() }
-    let seed = segmentSeed(volume: volume, segment: scan.wal)
     var places = SealedPlaces()
     var next = 0
     for run in content.runs {
@@ -79,8 +76,8 @@ package struct Sealer {
         guard next < visible.blocks.count, visible.blocks[next].lba == lba else {
           throw .wrongFile(volume: volume, wal: scan.wal, detail: "block \(lba), sealed from it, is not in its frames")
         }
-        let bytes = try checked(visible.blocks[next], scan, buffer)
-        places.words.append(blockWord(seed: seed, r: UInt32(places.words.count), bytes))
+        _ = try checked(visible.blocks[next], scan, buffer)
+        places.crcs.append(visible.blocks[next].crc)
         places.placement.append(UInt16(visible.blocks[next].position))
       }
     }

@@ -44,8 +44,8 @@ package enum KeeperMessage: Sendable {
   case failed(number: UInt64, error: Int32)
 }
 
-/// How to read a segment's blocks from a local file. Plain pointers into mappings that the `SegmentCache` keeps alive
-/// until `release`d; copied on the I/O path without reference counting.
+/// How to read a segment's blocks from a local file. Plain pointers into a table that a `CachedSegment` keeps alive until
+/// the next `quiesce`; copied on the I/O path without reference counting.
 ///
 /// Block r is present when word r is not 0; then its bytes lie at `dataOffset + position * 4096`, where position is
 /// `placement[r]` or r itself, and their CRC-32C, seeded (see `blockWord`), equals the word.
@@ -56,7 +56,7 @@ package struct SegmentSource: @unchecked Sendable {
   package var placement: UnsafePointer<UInt16>?
   package var words: UnsafeRawPointer
   package var blocks: UInt32
-  /// CRC-32C of volume and segment number: the seed of every word of this segment.
+  /// The seed of every word of this segment (`segmentSeed`).
   package var seed: UInt32
 
   package init(

@@ -112,15 +112,11 @@ package final class HostFiles: Files {
 
   package func dropCache(_ file: FileID) { _ = posix_fadvise(file.raw, 0, 0, POSIX_FADV_DONTNEED) }
 
-  package func map(_ file: FileID, length: Int, writable: Bool) throws(Errno) -> UnsafeMutableRawPointer {
-    let protection = writable ? PROT_READ | PROT_WRITE : PROT_READ
-    guard let address = mmap(nil, length, protection, MAP_SHARED, file.raw, 0), address != MAP_FAILED else {
-      throw Errno.current
-    }
-    return address
+  package func isLinked(_ file: FileID) throws(Errno) -> Bool {
+    var info = stat()
+    _ = try checked { fstat(file.raw, &info) }
+    return info.st_nlink > 0
   }
-
-  package func unmap(_ address: UnsafeMutableRawPointer, length: Int) { _ = munmap(address, length) }
 
   package func makeDirectory(_ path: String) throws(Errno) {
     if mkdir(path, 0o700) == 0 { return }

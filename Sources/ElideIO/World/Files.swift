@@ -48,10 +48,8 @@ package protocol Files: AnyObject, Sendable {
   func startWriteback(_ file: FileID, offset: UInt64, length: UInt64)
   /// Drops clean cached pages, so that the next read sees what the disk holds. A hint in production.
   func dropCache(_ file: FileID)
-  /// Maps [0, length) shared. The mapping stays valid until `unmap`, even after `close` and `remove`. The range must
-  /// have been `allocate`d, or touching it may raise SIGBUS on a full disk.
-  func map(_ file: FileID, length: Int, writable: Bool) throws(Errno) -> UnsafeMutableRawPointer
-  func unmap(_ address: UnsafeMutableRawPointer, length: Int)
+  /// Whether the file still has a name: false once the last was removed, or given to another file.
+  func isLinked(_ file: FileID) throws(Errno) -> Bool
 
   func makeDirectory(_ path: String) throws(Errno)  // parents too; success when it exists
   func syncDirectory(_ path: String) throws(Errno)
