@@ -11,7 +11,10 @@ cleanup() {
   rm -rf "$work"
 }
 trap cleanup EXIT
-export ELIDE_DATA_DIR=$work/host-a ELIDE_STORE=file://$work/store
+export ELIDE_DATA_DIR=$work/host-a
+ELIDE_STORE=$(scripts/test-store.sh demo "$work")
+export ELIDE_STORE
+echo "store: $ELIDE_STORE"
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*" | { [ -t 1 ] && cat || sed 's/\x1b\[[0-9;]*m//g'; }; }
 field() { python3 -c 'import json,sys; d=json.load(sys.stdin); print(eval("d"+sys.argv[1]))' "$1"; }

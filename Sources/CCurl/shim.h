@@ -25,6 +25,14 @@ static inline CURLcode elide_curl_set_gate(CURL *h, elide_curl_gate f, void *con
   CURLcode c = curl_easy_setopt(h, CURLOPT_PREREQFUNCTION, f);
   return c != CURLE_OK ? c : curl_easy_setopt(h, CURLOPT_PREREQDATA, context);
 }
+// Told of each connection that is made, and asked to close it.
+static inline CURLcode elide_curl_set_sockets(
+    CURL *h, curl_sockopt_callback opened, curl_closesocket_callback close, void *context) {
+  CURLcode c = curl_easy_setopt(h, CURLOPT_SOCKOPTFUNCTION, opened);
+  if (c == CURLE_OK) c = curl_easy_setopt(h, CURLOPT_SOCKOPTDATA, context);
+  if (c == CURLE_OK) c = curl_easy_setopt(h, CURLOPT_CLOSESOCKETFUNCTION, close);
+  return c != CURLE_OK ? c : curl_easy_setopt(h, CURLOPT_CLOSESOCKETDATA, context);
+}
 static inline CURLMcode elide_curl_multi_set_long(CURLM *m, CURLMoption o, long v) { return curl_multi_setopt(m, o, v); }
 static inline long elide_curl_response_code(CURL *h) {
   long code = 0;

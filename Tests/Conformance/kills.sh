@@ -8,7 +8,8 @@ elide=${ELIDE:-$PWD/.build/release/elide}
 work=$(mktemp -d /tmp/elide-kills-XXXXXX)
 server=""
 trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null; rm -rf "$work"' EXIT
-export ELIDE_DATA_DIR=$work/data ELIDE_STORE=file://$work/store SWIFT_BACKTRACE=enable=no
+ELIDE_STORE=$(scripts/test-store.sh kills "$work")
+export ELIDE_DATA_DIR=$work/data ELIDE_STORE SWIFT_BACKTRACE=enable=no
 "$elide" volume create v --size 1G >/dev/null
 uri="nbd+unix:///v?socket=$work/s"
 slowest=0

@@ -46,7 +46,8 @@ serve() {
 elide() {
   local data
   data=$(mktemp -d /tmp/elide-data.XXXXXX)
-  export ELIDE_DATA_DIR=$data/host ELIDE_STORE=file://$data/store
+  ELIDE_STORE=$("$here/../../scripts/test-store.sh" conformance "$data")
+  export ELIDE_DATA_DIR=$data/host ELIDE_STORE
   "$1" volume create disk --size "$size" >/dev/null || return 1
   timeout 600 /usr/bin/python3 "$here/commands.py" "$1" || status=1
   serve "$1" serve disk --nbd "unix:{socket}"

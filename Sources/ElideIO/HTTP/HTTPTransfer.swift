@@ -29,7 +29,7 @@ final class HTTPTransfer {
   private var bodyPart = 0
   private var bodyOffset = 0
 
-  init(_ handle: UnsafeMutableRawPointer, _ request: HTTPExchange, caFile: String?) {
+  init(_ handle: UnsafeMutableRawPointer, _ request: HTTPExchange, caFile: String?, sockets: LaneSockets) {
     self.handle = handle
     self.request = request
     errorText = .allocate(capacity: Int(CURL_ERROR_SIZE))
@@ -38,6 +38,7 @@ final class HTTPTransfer {
     // No round trip before the body; and no type that libcurl would make up.
     headerList = curl_slist_append(headerList, "Expect:")
     configure(caFile)
+    sockets.watch(handle)
   }
 
   deinit {

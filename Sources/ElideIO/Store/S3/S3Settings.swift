@@ -122,7 +122,10 @@ package struct S3Settings: Sendable {
     self.hedging = hedging
   }
 
-  private static func wrong(_ url: String, _ detail: String) -> StoreError { .refused(key: "", detail: "\(url): \(detail)") }
+  /// Without the parameters: what is wrong with them may be that there is a password in one.
+  private static func wrong(_ url: String, _ detail: String) -> StoreError {
+    .refused(key: "", detail: "\(url.prefix { $0 != "?" }): \(detail)")
+  }
 
   /// The `Host` header.
   package var host: String { pathStyle ? endpoint.authority : "\(bucket).\(endpoint.authority)" }
