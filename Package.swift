@@ -57,7 +57,8 @@ let package = Package(
     .target(name: "MemoryDevice", dependencies: ["ElideIO"], path: "Tests/MemoryDevice", swiftSettings: strict),
     .executableTarget(
       name: "nbd-memory", dependencies: ["MemoryDevice", "ElideIO"], path: "Tests/NBDMemory", swiftSettings: strict),
-    .testTarget(name: "IOTests", dependencies: ["ElideIO", "CElide", "MemoryDevice"], path: "Tests/IO", swiftSettings: strict),
+    .testTarget(
+      name: "IOTests", dependencies: ["ElideIO", "CElide", "COpenSSL", "MemoryDevice"], path: "Tests/IO", swiftSettings: strict),
     .testTarget(name: "EventsTests", dependencies: ["ElideEvents", "ElideIO"], path: "Tests/Events", swiftSettings: strict),
     .testTarget(
       name: "ProjectionsTests", dependencies: ["ElideProjections", "ElideEvents", "ElideIO"], path: "Tests/Projections",

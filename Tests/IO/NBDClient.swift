@@ -17,6 +17,8 @@ final class NBDClient {
   var structured = false
   /// The length of reads in flight by cookie: what follows a simple reply.
   var reads: [UInt64: (offset: UInt64, length: Int)] = [:]
+  /// From `startTLS` on.
+  private(set) var tls: TLSSession?
 
   /// Connects only. nil when nobody listens.
   init?(path: String) {
@@ -52,7 +54,42 @@ final class NBDClient {
     } while option != NBD.Option.go || type != NBD.OptionReply.ack
   }
 
+  /// STARTTLS and the handshake; the greeting and the flags have passed. False when the server does not go along.
+  func startTLS(_ context: OpaquePointer) -> Bool {
+    var wire = NBDWire()
+    wire.option(NBD.Option.startTLS)
+    guard send(wire.bytes), let answer = receive(20), answer[12...] == [0, 0, 0, 1, 0, 0, 0, 0],
+      let session = TLSSession(raw: context, isServer: false, keeping: nil)
+    else { return false }
+    while true {
+      let step = session.shakeHands()
+      if !sendPlain(TLSPeer.output(session)) { return false }
+      if step == .done { break }
+      guard step == .needsInput, pull(session) else { return false }
+    }
+    tls = session
+    return true
+  }
+
+  private func pull(_ session: TLSSession) -> Bool {
+    var bytes = [UInt8](repeating: 0, count: session.room)
+    let n = recv(descriptor, &bytes, bytes.count, 0)
+    if n > 0 { TLSPeer.feed(session, Array(bytes[..<n])) }
+    return n > 0
+  }
+
   @discardableResult func send(_ bytes: [UInt8]) -> Bool {
+    guard let tls else { return sendPlain(bytes) }
+    var at = 0
+    while at < bytes.count {
+      let end = min(at + 10_000, bytes.count)
+      guard TLSPeer.send(tls, Array(bytes[at..<end])), sendPlain(TLSPeer.output(tls)) else { return false }
+      at = end
+    }
+    return true
+  }
+
+  @discardableResult func sendPlain(_ bytes: [UInt8]) -> Bool {
     var done = 0
     while done < bytes.count {
       let n = bytes.withUnsafeBytes {
@@ -69,6 +106,13 @@ final class NBDClient {
     var bytes = [UInt8](repeating: 0, count: count)
     var done = 0
     while done < count {
+      if let tls {
+        var got = 0
+        let step = bytes.withUnsafeMutableBytes { tls.receive(UnsafeMutableRawBufferPointer(rebasing: $0[done...]), count: &got) }
+        done += got
+        if step == .needsInput && !pull(tls) || step != .needsInput && step != .done { return nil }
+        continue
+      }
       let n = bytes.withUnsafeMutableBytes { recv(descriptor, $0.baseAddress.map { $0 + done }, count - done, 0) }
       if n <= 0 { return nil }
       done += n

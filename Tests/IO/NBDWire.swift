@@ -82,12 +82,13 @@ struct HandshakeRun: Equatable {
   var output: [UInt8] = []
   var agreement: Handshake.Agreement?
   var closed: String?
+  var secured = 0
   /// What was left over, the first requests if all went well.
   var rest: [UInt8] = []
 
   /// Feeds `bytes` in pieces of the sizes that `chunk` draws.
-  init(_ bytes: [UInt8], catalogue: FixedCatalogue = .two, chunk: () -> Int = { Int.max }) {
-    var handshake = Handshake()
+  init(_ bytes: [UInt8], catalogue: FixedCatalogue = .two, tls: TLSPolicy = .off, chunk: () -> Int = { Int.max }) {
+    var handshake = Handshake(tls: tls)
     var buffered: [UInt8] = []
     var next = 0
     while next < bytes.count && agreement == nil && closed == nil {
@@ -107,6 +108,10 @@ struct HandshakeRun: Equatable {
       switch outcome {
       case .progress: continue
       case .needsInput: return
+      case .startTLS:
+        // As if the client had gone on in TLS at once.
+        handshake.secured()
+        secured += 1
       case .transmit(let agreed):
         agreement = agreed
         return

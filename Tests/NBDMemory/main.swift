@@ -2,6 +2,9 @@
 //
 //   nbd-memory unix:PATH|tcp:HOST:PORT SIZE [immediate|committed|shuffled] [SPIN-MICROSECONDS]
 //
+// In the environment: NBD_MEMORY_CERTIFICATES, NBD_MEMORY_PSK and NBD_MEMORY_VERIFY for TLS, which is required unless NBD_MEMORY_ALLOW
+// is set; NBD_MEMORY_LOG for a line per connection.
+//
 // Exports "disk" and, read-only, "frozen". Prints the addresses when clients may come, and the counters at the end.
 import ElideIO
 import Glibc
@@ -28,6 +31,13 @@ pthread_sigmask(SIG_BLOCK, &signals, nil)
 do {
   var configuration = NBDServerConfiguration()
   configuration.spin = arguments.count > 4 ? Int(arguments[4]) ?? 0 : 0
+  let text = { (name: String) in getenv(name).map { String(cString: $0) } }
+  if text("NBD_MEMORY_CERTIFICATES") != nil || text("NBD_MEMORY_PSK") != nil {
+    configuration.tls = try TLSContext(
+      certificates: text("NBD_MEMORY_CERTIFICATES"), preSharedKeys: text("NBD_MEMORY_PSK"),
+      verifyPeer: getenv("NBD_MEMORY_VERIFY") != nil)
+    configuration.requiresTLS = getenv("NBD_MEMORY_ALLOW") == nil
+  }
   if getenv("NBD_MEMORY_LOG") != nil { configuration.log = { tell($0) } }
   let exports = MemoryExports([
     ("disk", ExportInfo(device: try MemoryDevice(size: size, manner: manner), description: "a disk in memory")),

@@ -7,6 +7,8 @@ import Glibc
 struct Connection: ~Copyable {
   enum Phase {
     case handshake
+    /// STARTTLS is answered, or about to be, and TLS begins.
+    case securing
     case transmission
     /// No more requests: what is in flight is finished and sent, then the socket is closed.
     case leaving
@@ -35,6 +37,11 @@ struct Connection: ~Copyable {
   var isPolled = true
   /// On the loop's list of connections to look after.
   var isListed = false
+
+  /// From STARTTLS on, what all bytes go through; nil on a plain connection.
+  var tls: TLSChannel?
+  /// On the loop's list of those whose session holds more than it gave.
+  var isEager = false
 
   var handshake: Handshake
   var handshakeOutput: [UInt8] = []
@@ -76,7 +83,7 @@ struct Connection: ~Copyable {
     inbox = memory
     outbox = Outbox(memory: memory + Self.inboxCapacity)
     slab = RequestSlab(capacity: slots, memory: memory + Self.inboxCapacity + Outbox.memory)
-    handshake = Handshake(maximumPayload: configuration.maximumPayload)
+    handshake = Handshake(maximumPayload: configuration.maximumPayload, tls: configuration.tlsPolicy)
     transmission = Transmission(size: 0, isReadOnly: true, structuredReplies: false, contexts: [])
     handshakeOutput = Handshake.greeting
   }
@@ -92,8 +99,9 @@ struct Connection: ~Copyable {
 
   /// There is room to take in what the socket holds.
   var canReceive: Bool {
-    switch phase {
-    case .handshake: handshakeOutput.isEmpty && !isWaiting
+    if let tls, !tls.canReceive { return false }
+    return switch phase {
+    case .handshake, .securing: handshakeOutput.isEmpty && !isWaiting
     case .transmission: parked == nil && (writing >= 0 || slab.hasFree)
     case .leaving, .broken: false
     case .lingering: true
@@ -112,6 +120,7 @@ struct Connection: ~Copyable {
       inboxLast -= inboxFirst
       inboxFirst = 0
     }
+    if let tls { return receive(by: tls) }
     let room = min(receiveLimit, Self.inboxCapacity - inboxLast)
     guard writing >= 0, inboxLast == 0, let buffer = slab.slots[writing].buffer.base else {
       let n = recv(descriptor, inbox + inboxLast, room, 0)
@@ -156,6 +165,7 @@ struct Connection: ~Copyable {
 
   /// Sends what the handshake has to say. False when the peer is gone.
   mutating func sendHandshake() -> Bool {
+    if let tls, phase != .securing || handshakeOutput.isEmpty { return sendHandshake(by: tls) }
     while !handshakeOutput.isEmpty {
       let n = handshakeOutput.withUnsafeBytes {
         send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
@@ -169,18 +179,25 @@ struct Connection: ~Copyable {
     return true
   }
 
+  /// Something waits to be sent.
+  var hasOutput: Bool {
+    if !outbox.isEmpty || !handshakeOutput.isEmpty { return true }
+    if let tls { return tls.hasOutput }
+    return false
+  }
+
   /// Nothing of it is left to be done.
   var isFinished: Bool {
     switch phase {
-    case .handshake, .transmission, .lingering: false
-    case .leaving: submitted == 0 && completed.isEmpty && outbox.isEmpty && handshakeOutput.isEmpty
+    case .handshake, .securing, .transmission, .lingering: false
+    case .leaving: submitted == 0 && completed.isEmpty && !hasOutput
     case .broken: submitted == 0
     }
   }
 
   /// No request is anywhere, and none has begun.
   var isIdle: Bool {
-    slab.used == 0 && outbox.isEmpty && parked == nil && transmission.isAtRequest && inboxFirst == inboxLast
+    slab.used == 0 && !hasOutput && parked == nil && transmission.isAtRequest && inboxFirst == inboxLast
   }
 
   /// Gives back the buffers of all requests. None may be with the device.

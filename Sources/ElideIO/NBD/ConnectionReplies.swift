@@ -8,7 +8,7 @@ extension Connection {
   /// Puts the replies of finished requests into the outbox and sends, until there is nothing left or the peer does
   /// not take more. True if it freed a slot or memory.
   mutating func flush(_ loop: ServerLoop) -> Bool {
-    if phase == .handshake || !handshakeOutput.isEmpty {
+    if phase == .handshake || phase == .securing || !handshakeOutput.isEmpty {
       if !sendHandshake() { phase = .broken }
       if !handshakeOutput.isEmpty { return false }
     }
@@ -19,8 +19,8 @@ extension Connection {
         encode(slot, loop)
         freed = true
       }
-      if outbox.isEmpty { break }
-      let progress = outbox.send(to: descriptor)
+      if !hasOutput { break }
+      let progress = send()
       while !sending.isEmpty && slab.slots[Int(sending.first)].end <= outbox.sent {
         let slot = slab.pop(&sending)
         giveBack(slot, loop)
@@ -31,6 +31,11 @@ extension Connection {
       if progress == .blocked { break }
     }
     return freed
+  }
+
+  @inline(__always) private mutating func send() -> Outbox.Progress {
+    if let tls { return outbox.send(by: tls, to: descriptor) }
+    return outbox.send(to: descriptor)
   }
 
   /// Whether the outbox takes the next reply, whichever it is.

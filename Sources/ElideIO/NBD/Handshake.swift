@@ -38,6 +38,13 @@ package struct MetaContexts: OptionSet, Equatable, Sendable {
   ]
 }
 
+/// What a server says to STARTTLS, and to everything else before it.
+package enum TLSPolicy: Sendable {
+  case off, allowed
+  /// FORCEDTLS: before TLS a client may only ask for it, or leave.
+  case required
+}
+
 /// The server's side of the fixed newstyle handshake of one connection: bytes in, bytes and a verdict out.
 ///
 /// The caller keeps what was received and not yet consumed (at most `Handshake.bufferSize` bytes are ever needed to go
@@ -64,6 +71,9 @@ package struct Handshake {
     case needsInput
     /// A message was handled; there may be more in the input.
     case progress
+    /// Send what is in the output, then begin with TLS, and go on with `secured` when it stands. What the client sent behind
+    /// its STARTTLS must never be taken for an option.
+    case startTLS
     /// The handshake is over; all bytes from here on are requests.
     case transmit(Agreement)
     /// The client has taken its leave: send what is in the output, then close.
@@ -77,6 +87,8 @@ package struct Handshake {
     case option
     /// The payload of a refused option is being thrown away.
     case skipping(option: UInt32, left: UInt32)
+    /// STARTTLS was agreed to.
+    case awaitingTLS
     case over
   }
 
@@ -92,6 +104,8 @@ package struct Handshake {
   }()
 
   private var state = State.clientFlags
+  private let tls: TLSPolicy
+  private(set) var isSecured = false
   private var isFixed = false
   private var omitsZeroes = false
   var structuredReplies = false
@@ -101,7 +115,20 @@ package struct Handshake {
   let maximumPayload: UInt32
 
   /// - Parameter maximumPayload: the most bytes of one read or write, as advertised.
-  package init(maximumPayload: UInt32 = NBD.maximumPayload) { self.maximumPayload = maximumPayload }
+  package init(maximumPayload: UInt32 = NBD.maximumPayload, tls: TLSPolicy = .off) {
+    self.maximumPayload = maximumPayload
+    self.tls = tls
+  }
+
+  /// TLS stands. What was negotiated before it may have been negotiated by somebody else, and is forgotten.
+  package mutating func secured() {
+    precondition(state == .awaitingTLS)
+    state = .option
+    isSecured = true
+    structuredReplies = false
+    contexts = []
+    contextsName = ""
+  }
 
   /// Handles at most one message from the front of `input` and returns how many bytes of it are done with.
   package mutating func step(
@@ -117,8 +144,9 @@ package struct Handshake {
         return (Int(n), .needsInput)
       }
       state = .option
-      output.appendOptionReply(option, NBD.OptionReply.tooBig)
+      output.appendOptionReply(option, isBarred ? NBD.OptionReply.tlsRequired : NBD.OptionReply.tooBig)
       return (Int(n), .progress)
+    case .awaitingTLS: return end(0, .close("plain text after STARTTLS"))
     case .over: return (0, .close("the handshake is over"))
     }
   }
@@ -152,19 +180,33 @@ package struct Handshake {
     guard input.count >= total else { return (0, .needsInput) }
     var payload = OptionReader(UnsafeRawBufferPointer(rebasing: input[NBD.optionHeaderSize..<total]))
     let outcome = answer(option, &payload, catalogue, &output)
-    if case .progress = outcome { return (total, outcome) }
-    return end(total, outcome)
+    switch outcome {
+    case .progress: return (total, outcome)
+    case .startTLS:
+      state = .awaitingTLS
+      return (total, outcome)
+    default: return end(total, outcome)
+    }
   }
 
   /// Handles one whole option.
   private mutating func answer(
     _ option: UInt32, _ payload: inout OptionReader, _ catalogue: some ExportCatalogue, _ output: inout [UInt8]
   ) -> Outcome {
+    if isBarred && option != NBD.Option.startTLS && option != NBD.Option.abort {
+      if option == NBD.Option.exportName { return .close("EXPORT_NAME without TLS") }
+      output.appendOptionReply(option, NBD.OptionReply.tlsRequired)
+      return .progress
+    }
     switch option {
     case NBD.Option.exportName: return enterByName(&payload, catalogue, &output)
     case NBD.Option.abort:
       output.appendOptionReply(option, NBD.OptionReply.ack)
       return .aborted
+    case NBD.Option.startTLS where tls != .off:
+      let fine = payload.isAtEnd && !isSecured
+      output.appendOptionReply(option, fine ? NBD.OptionReply.ack : NBD.OptionReply.invalid)
+      return fine ? .startTLS : .progress
     case NBD.Option.list: list(&payload, catalogue, &output)
     case NBD.Option.info, NBD.Option.go: return describe(option, &payload, catalogue, &output)
     case NBD.Option.structuredReply:
@@ -172,11 +214,14 @@ package struct Handshake {
       if fine { structuredReplies = true }
       output.appendOptionReply(option, fine ? NBD.OptionReply.ack : NBD.OptionReply.invalid)
     case NBD.Option.listMetaContext, NBD.Option.setMetaContext: metaContexts(option, &payload, catalogue, &output)
-    // STARTTLS and EXTENDED_HEADERS among them.
+    // STARTTLS without TLS and EXTENDED_HEADERS among them.
     default: output.appendOptionReply(option, NBD.OptionReply.unsupported)
     }
     return .progress
   }
+
+  /// TLS must come first.
+  private var isBarred: Bool { tls == .required && !isSecured }
 
   private mutating func end(_ consumed: Int, _ outcome: Outcome) -> (consumed: Int, outcome: Outcome) {
     state = .over

@@ -60,6 +60,7 @@ package enum NBD {
     package static let metaContext: UInt32 = 4
     package static let unsupported: UInt32 = 0x8000_0001
     package static let invalid: UInt32 = 0x8000_0003
+    package static let tlsRequired: UInt32 = 0x8000_0005
     package static let unknown: UInt32 = 0x8000_0006
     package static let tooBig: UInt32 = 0x8000_0009
   }

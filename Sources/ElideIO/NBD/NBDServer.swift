@@ -68,6 +68,7 @@ package final class NBDServer: Sendable {
   ) throws(NBDServerError) {
     precondition(configuration.maximumConnections <= 0xFFFF && configuration.requestsInFlight <= 0xFFFF)
     precondition(configuration.maximumPayload <= NBD.maximumPayload && configuration.requestsInFlight > 0)
+    precondition(!configuration.requiresTLS || configuration.tls != nil)
     var listeners: [Listener] = []
     for address in listening {
       do { listeners.append(try Listener(address)) } catch { throw .listen(error) }

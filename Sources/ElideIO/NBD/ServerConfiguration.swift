@@ -20,6 +20,11 @@ package struct NBDServerConfiguration: Sendable {
   package var spin = 0
   /// Of a Unix socket; a TCP socket is left to the system.
   package var sendBuffer = 4 << 20
+  /// What clients that ask for TLS get; nil for none. Not to be touched once the server runs.
+  package var tls: TLSContext?
+  /// Nothing is told to a client, and no export entered, before TLS has begun. Needs `tls`.
+  package var requiresTLS = false
+  var tlsPolicy: TLSPolicy { tls == nil ? .off : requiresTLS ? .required : .allowed }
   /// Takes a line when a connection comes, goes or is dropped. Called on the server's thread.
   package var log: @Sendable (String) -> Void = { _ in }
 

@@ -35,6 +35,8 @@ final class ServerLoop {
   /// Connections to look after in this round.
   private var listed: [Int] = []
   private var current: [Int] = []
+  /// Connections whose TLS session holds more than it gave: no socket will call for them.
+  var eager: [Int] = []
   var devices: [DeviceEntry] = []
   private var touched: [DeviceEntry] = []
 
@@ -132,6 +134,7 @@ final class ServerLoop {
         let (key, what) = poller.event(index)
         dispatch(key, what)
       }
+      if !eager.isEmpty { takeEager() }
       settle()
       if timed > 0 || acceptAgain != .max { checkDeadlines() }
     }
@@ -164,6 +167,7 @@ final class ServerLoop {
   }
 
   private func timeout() -> Int32 {
+    if !eager.isEmpty { return 0 }
     var next = min(drainDeadline, acceptAgain)
     if timed > 0 { forEachConnection { next = min(next, $0.pointee.deadline) } }
     if next == .max { return -1 }
@@ -212,14 +216,14 @@ final class ServerLoop {
         budget -= max(before, Self.receiveBudget / 8)
       case .nothing: return
       case .ended: return peerEnded(connection)
-      case .failed: return connection.pointee.phase = .broken
+      case .failed: return fail(connection)
       }
     }
   }
 
   private func peerEnded(_ connection: UnsafeMutablePointer<Connection>) {
     switch connection.pointee.phase {
-    case .handshake, .lingering: connection.pointee.phase = .broken
+    case .handshake, .securing, .lingering: connection.pointee.phase = .broken
     default: connection.pointee.phase = .leaving
     }
   }
@@ -233,6 +237,7 @@ final class ServerLoop {
     case .transmission:
       if let entry = connection.pointee.entry { connection.pointee.transmission.size = entry.device.size }
       _ = connection.pointee.process(self)
+    case .securing: secure(connection)
     case .lingering:
       connection.pointee.inboxFirst = connection.pointee.inboxLast
     case .leaving, .broken: break
@@ -281,6 +286,7 @@ final class ServerLoop {
     }
     if freed && connection.pointee.phase == .transmission && connection.pointee.process(self) { list(connection) }
     if isDraining { drain(connection) }
+    if connection.pointee.tls != nil { noteEager(connection) }
     if connection.pointee.isFinished && !connection.pointee.isListed { return remove(connection) }
     updateInterest(connection)
   }
@@ -294,7 +300,7 @@ final class ServerLoop {
   private func updateInterest(_ connection: UnsafeMutablePointer<Connection>) {
     var interest: Poller.Interest = []
     if connection.pointee.canReceive { interest.insert(.readable) }
-    if !connection.pointee.outbox.isEmpty || !connection.pointee.handshakeOutput.isEmpty { interest.insert(.writable) }
+    if connection.pointee.hasOutput { interest.insert(.writable) }
     if connection.pointee.phase == .broken {
       // A dead socket would report itself for ever.
       if connection.pointee.isPolled { poller.remove(connection.pointee.descriptor) }

@@ -67,13 +67,12 @@ extension ServerLoop {
       switch connection.pointee.stepHandshake(ProviderCatalogue(provider: provider)) {
       case .progress: continue
       case .needsInput: return
+      case .startTLS:
+        if let reason = connection.pointee.startTLS(configuration.tls) { drop(connection, reason) }
+        return
       case .transmit(let agreement): return startTransmission(connection, agreement)
       case .aborted: return connection.pointee.phase = .leaving
-      case .close(let reason):
-        counters.add(.connectionsDropped)
-        log("connection \(connection.pointee.index) dropped: \(reason)")
-        connection.pointee.phase = .leaving
-        return
+      case .close(let reason): return drop(connection, reason)
       }
     }
   }
@@ -130,6 +129,7 @@ extension ServerLoop {
     setDeadline(connection, .max)
     connection.pointee.releaseBuffers(&pool)
     if connection.pointee.isPolled { poller.remove(connection.pointee.descriptor) }
+    if connection.pointee.phase != .broken { connection.pointee.tls?.finish(connection.pointee.descriptor) }
     if let entry = connection.pointee.entry { leave(entry) }
     connection.deinitialize(count: 1)
     connection.deallocate()
@@ -165,7 +165,7 @@ extension ServerLoop {
     }
     forEachConnection { connection in
       guard connection.pointee.deadline <= now else { return }
-      if connection.pointee.phase == .handshake {
+      if connection.pointee.phase != .lingering {
         counters.add(.connectionsDropped)
         log("connection \(connection.pointee.index) dropped: no export entered in time")
       }
@@ -191,8 +191,9 @@ extension ServerLoop {
   /// One connection on its way out at a stop.
   func drain(_ connection: UnsafeMutablePointer<Connection>) {
     switch connection.pointee.phase {
-    case .handshake: connection.pointee.phase = .broken
+    case .handshake, .securing: connection.pointee.phase = .broken
     case .transmission where connection.pointee.isIdle:
+      connection.pointee.tls?.finish(connection.pointee.descriptor)
       shutdown(connection.pointee.descriptor, Int32(SHUT_WR))
       connection.pointee.phase = .lingering
       setDeadline(connection, monotonicMilliseconds() + Self.lingerTime)

@@ -73,10 +73,26 @@ struct Outbox: ~Copyable {
       }
       advance(n)
     }
+    reset()
+    return .empty
+  }
+
+  /// Encrypts pieces from the front, which may go then, and returns how many bytes; 0 when none is left, nil when the session
+  /// is of no use.
+  mutating func encrypt(_ channel: TLSChannel) -> Int? {
+    if first == last {
+      reset()
+      return 0
+    }
+    guard let n = channel.send(pieces + first, count: last - first) else { return nil }
+    advance(n)
+    return n
+  }
+
+  private mutating func reset() {
     first = 0
     last = 0
     textUsed = 0
-    return .empty
   }
 
   private mutating func advance(_ count: Int) {

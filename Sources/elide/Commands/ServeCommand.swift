@@ -11,6 +11,7 @@ struct ServeCommand: AsyncParsableCommand {
       Examples:
         elide serve vm1 --nbd unix:/run/vm1.sock
         elide serve vm1 vm2 --nbd tcp:127.0.0.1:10809
+        elide serve vm1 --nbd tcp:0.0.0.0:10809 --tls-certificates /etc/pki/elide --tls-verify-peer
         elide serve vm1 --nbd unix:/tmp/s --run 'nbdcopy "$uri" disk.img'
 
       Each volume is an export of its name, each of its snapshots a read-only export name@label. A volume that was not
@@ -18,6 +19,7 @@ struct ServeCommand: AsyncParsableCommand {
       clients are drained and everything is shipped; a second Ctrl-C kills, which loses nothing that was acknowledged.
       """)
   @OptionGroup var options: GlobalOptions
+  @OptionGroup(title: "Transport") var transport: TransportOptions
   @Argument(help: "Names or ULIDs, with @label or :seq for a point in the past.") var targets: [String]
   @Option(name: .long, help: ArgumentHelp("Where to listen; may be repeated.", valueName: "unix:PATH|tcp:HOST:PORT"))
   var nbd: [String] = []
@@ -55,6 +57,7 @@ struct ServeCommand: AsyncParsableCommand {
 
     var configuration = NBDServerConfiguration()
     configuration.spin = spin
+    try transport.apply(to: &configuration)
     let log = Logger(label: "elide.nbd")
     configuration.log = { log.debug("\($0)") }
     let server: NBDServer

@@ -21,6 +21,7 @@ struct VolumeLs: AsyncParsableCommand {
     guard !path.contains("\""), !path.contains("\n") else { throw ElideError(.usage, "'\(path)' is no path that debugfs takes") }
     var serve = ServeCommand()
     serve.options = options
+    serve.transport = TransportOptions()
     serve.targets = [volume]
     serve.nbd = []
     serve.readOnly = true
