@@ -4,7 +4,7 @@ CONFIGURATION ?= release
 PREFIX ?= /usr/local
 BIN = .build/$(CONFIGURATION)/elide
 
-.PHONY: help deps build test unit-test conformance store-test test-s3 lint format demo demo-s3 bench pgbench soak fuzz vm-test findings install clean
+.PHONY: help deps build test unit-test conformance nbd-chroot store-test test-s3 lint format demo demo-s3 bench pgbench soak fuzz vm-test findings install clean
 
 help:
 	@echo "make demo      the main job end to end, on a real image, with a crash in the middle"
@@ -38,6 +38,9 @@ conformance: deps
 
 # The cases that every store must pass, on a RADOS gateway and on moto (left out where it cannot be installed), and the command line on S3.
 STORE_TESTS = env SWIFT_BACKTRACE=enable=no swift test $(TESTING) --skip-build --filter 'StoreConformanceTests|StoreProbeTests'
+nbd-chroot: build
+	@scripts/lane.sh nbd-chroot scripts/nbd-chroot.sh $(BIN)
+
 store-test: deps
 	scripts/rgw.sh run sh -ec "$(STORE_TESTS); Tests/Conformance/s3.sh .build-test/release/elide"
 	@if scripts/moto.sh install; then scripts/moto.sh run $(STORE_TESTS); else echo "store-test: moto cannot be installed, its part is skipped"; fi

@@ -15,6 +15,7 @@ final class NBDClient {
 
   let descriptor: Int32
   var structured = false
+  var extended = false
   /// The length of reads in flight by cookie: what follows a simple reply.
   var reads: [UInt64: (offset: UInt64, length: Int)] = [:]
   /// From `startTLS` on.
@@ -33,10 +34,13 @@ final class NBDClient {
   deinit { close(descriptor) }
 
   /// Enters an export.
-  convenience init?(path: String, export: String, structured: Bool = true, contexts: [String] = []) {
+  convenience init?(
+    path: String, export: String, structured: Bool = true, contexts: [String] = [], extended: Bool = false
+  ) {
     self.init(path: path)
+    self.extended = extended
     var wire = NBDWire.flags()
-    if structured { wire.option(NBD.Option.structuredReply) }
+    if extended { wire.option(NBD.Option.extendedHeaders) } else if structured { wire.option(NBD.Option.structuredReply) }
     if !contexts.isEmpty { wire.option(NBD.Option.setMetaContext, NBDWire.contexts(export, contexts)) }
     wire.option(NBD.Option.go, NBDWire.go(export))
     guard send(wire.bytes), receive(18)?.count == 18 else { return nil }
@@ -136,7 +140,12 @@ final class NBDClient {
     _ command: UInt16, flags: UInt16 = 0, cookie: UInt64 = 1, offset: UInt64 = 0, length: UInt32 = 0, payload: [UInt8] = []
   ) -> Bool {
     var wire = NBDWire()
-    wire.request(command, flags: flags, cookie: cookie, offset: offset, length: length, payload: payload)
+    if extended {
+      let flags = command == NBD.Command.write ? flags | NBD.CommandFlag.payloadLength : flags
+      wire.extended(command, flags: flags, cookie: cookie, offset: offset, length: UInt64(length), payload: payload)
+    } else {
+      wire.request(command, flags: flags, cookie: cookie, offset: offset, length: length, payload: payload)
+    }
     if command == NBD.Command.read { reads[cookie] = (offset, Int(length)) }
     return send(wire.bytes)
   }
@@ -155,8 +164,10 @@ final class NBDClient {
         guard let data = receive(second == 0 ? read?.length ?? 0 : 0) else { return nil }
         return Reply(cookie: cookie, error: second, data: data)
       }
-      guard magic == NBD.structuredReplyMagic, let size = receive(4) else { return nil }
-      let length = size.withUnsafeBytes { Int($0.big(UInt32.self, at: 0)) }
+      guard magic == (extended ? NBD.extendedReplyMagic : NBD.structuredReplyMagic), let size = receive(extended ? 16 : 4)
+      else { return nil }
+      // Behind the offset of the request.
+      let length = size.withUnsafeBytes { extended ? Int($0.big(UInt64.self, at: 8)) : Int($0.big(UInt32.self, at: 0)) }
       guard let payload = receive(length) else { return nil }
       var whole = reply ?? Reply(cookie: cookie, data: [UInt8](repeating: 0xEE, count: reads[cookie]?.length ?? 0))
       if whole.cookie != cookie { return nil }
@@ -182,7 +193,7 @@ final class NBDClient {
         let count = Int(raw.big(UInt32.self, at: 8))
         reply.data.replaceSubrange(at..<at + count, with: repeatElement(0, count: count))
       case NBD.Chunk.error: reply.error = raw.big(UInt32.self, at: 0)
-      case NBD.Chunk.blockStatus: reply.data += payload
+      case NBD.Chunk.blockStatus, NBD.Chunk.extendedBlockStatus: reply.data += payload
       default: break
       }
     }

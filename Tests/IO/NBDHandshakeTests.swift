@@ -110,7 +110,7 @@ import Testing
     #expect(run { $0.option(NBD.Option.setMetaContext, NBDWire.contexts("disk", [])) }.types == [NBD.OptionReply.invalid])
   }
 
-  @Test(arguments: [UInt32(0), 4, 5, 11, 99, .max])
+  @Test(arguments: [UInt32(0), 4, 5, 12, 99, .max])
   func optionsNotSupportedLeaveTheStreamParseable(option: UInt32) {
     let run = run {
       $0.option(option, [1, 2, 3])

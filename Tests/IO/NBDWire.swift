@@ -30,6 +30,19 @@ struct NBDWire {
     bytes += payload
   }
 
+  /// With extended headers. `length` is that of the payload if there is one.
+  mutating func extended(
+    _ command: UInt16, flags: UInt16 = 0, cookie: UInt64 = 1, offset: UInt64 = 0, length: UInt64 = 0, payload: [UInt8] = []
+  ) {
+    bytes.appendBig(NBD.extendedRequestMagic)
+    bytes.appendBig(flags)
+    bytes.appendBig(command)
+    bytes.appendBig(cookie)
+    bytes.appendBig(offset)
+    bytes.appendBig(length)
+    bytes += payload
+  }
+
   static func text(_ text: String) -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.appendBig(UInt32(text.utf8.count))

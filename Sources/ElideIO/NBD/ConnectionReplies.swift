@@ -40,7 +40,7 @@ extension Connection {
 
   /// Whether the outbox takes the next reply, whichever it is.
   private func hasRoom() -> Bool {
-    outbox.hasRoom(text: Self.readChunks * (NBD.chunkHeaderSize + 12), pieces: 2 * Self.readChunks + 1)
+    outbox.hasRoom(text: Self.readChunks * (NBD.extendedChunkHeaderSize + 12), pieces: 2 * Self.readChunks + 1)
   }
 
   private mutating func encode(_ slot: Int, _ loop: ServerLoop) {
@@ -50,10 +50,12 @@ extension Connection {
       if isStructured { encodeChunks(slot, loop) } else { encodeRead(slot) }
     } else if s.error == 0 && s.command == NBD.Command.blockStatus {
       encodeBlockStatus(slot)
-    } else if isStructured && (s.command == NBD.Command.read || s.command == NBD.Command.blockStatus) {
-      // These two have no simple replies once structured ones are agreed on.
+    } else if transmission.extendedHeaders
+      || isStructured && (s.command == NBD.Command.read || s.command == NBD.Command.blockStatus)
+    {
+      // These two have no simple replies once structured ones are agreed on; with extended headers nothing has.
       let chunk = s.error == 0 ? NBD.Chunk.none : NBD.Chunk.error
-      let body = chunkHeader(chunk, isLast: true, s.cookie, length: s.error == 0 ? 0 : 6, extra: s.error == 0 ? 0 : 6)
+      let body = chunkHeader(chunk, isLast: true, slot, length: s.error == 0 ? 0 : 6, extra: s.error == 0 ? 0 : 6)
       if s.error != 0 {
         body.storeBig(s.error, at: 0)
         body.storeBig(UInt16(0), at: 4)
@@ -77,15 +79,22 @@ extension Connection {
 
   /// A chunk of `length` bytes, of which the first `extra` are to be written where the result points.
   @inline(__always) private mutating func chunkHeader(
-    _ type: UInt16, isLast: Bool, _ cookie: UInt64, length: UInt32, extra: Int
+    _ type: UInt16, isLast: Bool, _ slot: Int, length: UInt32, extra: Int
   ) -> UnsafeMutableRawPointer {
-    let target = outbox.write(NBD.chunkHeaderSize + extra)
-    target.storeBig(NBD.structuredReplyMagic, at: 0)
+    let isExtended = transmission.extendedHeaders
+    let size = isExtended ? NBD.extendedChunkHeaderSize : NBD.chunkHeaderSize
+    let target = outbox.write(size + extra)
+    target.storeBig(isExtended ? NBD.extendedReplyMagic : NBD.structuredReplyMagic, at: 0)
     target.storeBig(isLast ? NBD.Chunk.done : 0, at: 4)
     target.storeBig(type, at: 6)
-    target.storeBig(cookie, at: 8)
-    target.storeBig(length, at: 16)
-    return target + NBD.chunkHeaderSize
+    target.storeBig(slab.slots[slot].cookie, at: 8)
+    if isExtended {
+      target.storeBig(slab.slots[slot].offset, at: 16)
+      target.storeBig(UInt64(length), at: 24)
+    } else {
+      target.storeBig(length, at: 16)
+    }
+    return target + size
   }
 
   private mutating func encodeRead(_ slot: Int) {
@@ -98,7 +107,8 @@ extension Connection {
   /// happens during a read may or may not be seen by it.)
   private mutating func encodeChunks(_ slot: Int, _ loop: ServerLoop) {
     let s = slab.slots[slot]
-    if s.zeroes == .all { return holeChunk(s, 0, s.length, isLast: true) }
+    let total = UInt32(truncatingIfNeeded: s.length)
+    if s.zeroes == .all { return holeChunk(slot, 0, total, isLast: true) }
     var count = 0
     if s.zeroes == .some && s.flags & NBD.CommandFlag.dontFragment == 0, let device = entry?.device {
       count = loop.status(.allocation, device, s.offset, s.length, limit: Self.readChunks - 1)
@@ -106,29 +116,29 @@ extension Connection {
     var position: UInt32 = 0
     for run in 0..<count {
       let length = UInt32(truncatingIfNeeded: loop.runs[run].length)
-      let isLast = position + length == s.length
+      let isLast = position + length == total
       if loop.runs[run].flags & ServerLoop.readsAsZeroes != 0 {
-        holeChunk(s, position, length, isLast: isLast)
+        holeChunk(slot, position, length, isLast: isLast)
       } else {
         dataChunk(slot, position, length, isLast: isLast)
       }
       position += length
     }
-    if position < s.length { dataChunk(slot, position, s.length - position, isLast: true) }
+    if position < total { dataChunk(slot, position, total - position, isLast: true) }
     // A buffer of which nothing is sent can go at once.
     if slab.slots[slot].end == 0 { giveBack(slot, loop) }
   }
 
-  private mutating func holeChunk(_ s: RequestSlot, _ position: UInt32, _ length: UInt32, isLast: Bool) {
-    let body = chunkHeader(NBD.Chunk.offsetHole, isLast: isLast, s.cookie, length: 12, extra: 12)
-    body.storeBig(s.offset + UInt64(position), at: 0)
+  private mutating func holeChunk(_ slot: Int, _ position: UInt32, _ length: UInt32, isLast: Bool) {
+    let body = chunkHeader(NBD.Chunk.offsetHole, isLast: isLast, slot, length: 12, extra: 12)
+    body.storeBig(slab.slots[slot].offset + UInt64(position), at: 0)
     body.storeBig(length, at: 8)
   }
 
   private mutating func dataChunk(_ slot: Int, _ position: UInt32, _ length: UInt32, isLast: Bool) {
     let s = slab.slots[slot]
     guard let base = s.buffer.base else { return }
-    let body = chunkHeader(NBD.Chunk.offsetData, isLast: isLast, s.cookie, length: length + 8, extra: 8)
+    let body = chunkHeader(NBD.Chunk.offsetData, isLast: isLast, slot, length: length + 8, extra: 8)
     body.storeBig(s.offset + UInt64(position), at: 0)
     slab.slots[slot].end = outbox.append(base + Int(position), Int(length))
   }
@@ -136,11 +146,12 @@ extension Connection {
   private mutating func encodeBlockStatus(_ slot: Int) {
     let s = slab.slots[slot]
     guard let base = s.buffer.base else { return }
-    _ = chunkHeader(NBD.Chunk.blockStatus, isLast: s.length == 0, s.cookie, length: UInt32(s.offset), extra: 0)
-    slab.slots[slot].end = outbox.append(base, Int(s.offset))
-    if s.length > 0 {
-      _ = chunkHeader(NBD.Chunk.blockStatus, isLast: true, s.cookie, length: s.length, extra: 0)
-      slab.slots[slot].end = outbox.append(base + Int(s.offset), Int(s.length))
+    let chunk = transmission.extendedHeaders ? NBD.Chunk.extendedBlockStatus : NBD.Chunk.blockStatus
+    _ = chunkHeader(chunk, isLast: s.parts.1 == 0, slot, length: s.parts.0, extra: 0)
+    slab.slots[slot].end = outbox.append(base, Int(s.parts.0))
+    if s.parts.1 > 0 {
+      _ = chunkHeader(chunk, isLast: true, slot, length: s.parts.1, extra: 0)
+      slab.slots[slot].end = outbox.append(base + Int(s.parts.0), Int(s.parts.1))
     }
   }
 }

@@ -2,6 +2,10 @@ import Glibc
 
 // From bytes to the device.
 extension Connection {
+  static let longestHint: UInt64 = 1 << 32
+  /// How far a status query looks at most. A device may have to look at every block of it, in the case of residency.
+  static let longestStatus: (allocation: UInt64, residency: UInt64) = (1 << 36, 1 << 32)
+
   /// Works off what has been received, as far as there are slots and memory. True if a request came to its end or went
   /// to the device.
   mutating func process(_ loop: ServerLoop) -> Bool {
@@ -129,9 +133,11 @@ extension Connection {
   private mutating func submit(_ slot: Int, _ operation: BlockRequest.Operation, _ loop: ServerLoop) {
     guard let entry else { return finish(slot, wire: NBD.Failure.io, loop) }
     let s = slab.slots + slot
+    // A hint, so that a part of it will do: the device looks at what it is asked for before it returns.
+    let length = operation == .prefetch ? min(s.pointee.length, Self.longestHint) : s.pointee.length
     let request = BlockRequest(
       operation: operation, forceUnitAccess: s.pointee.flags & NBD.CommandFlag.forceUnitAccess != 0,
-      noHole: s.pointee.flags & NBD.CommandFlag.noHole != 0, offset: s.pointee.offset, length: UInt64(s.pointee.length),
+      noHole: s.pointee.flags & NBD.CommandFlag.noHole != 0, offset: s.pointee.offset, length: length,
       buffer: s.pointee.buffer.base, token: UInt64(index) << 16 | UInt64(slot))
     s.pointee.state = .submitted
     submitted &+= 1
@@ -178,7 +184,8 @@ extension Connection {
   /// Writes the runs of each context into a buffer, in the form they have on the wire.
   private mutating func answerBlockStatus(_ request: NBDRequest, _ loop: ServerLoop) -> Bool {
     let limit = request.flags & NBD.CommandFlag.requestOne != 0 ? 1 : ServerLoop.statusRuns
-    guard let buffer = buffer(MetaContexts.known.count * (4 + 8 * limit), loop) else { return false }
+    let (head, size) = transmission.extendedHeaders ? (8, 16) : (4, 8)
+    guard let buffer = buffer(MetaContexts.known.count * (head + size * limit), loop) else { return false }
     loop.counters.count(request)
     let slot = slab.take(request)
     slab.slots[slot].buffer = buffer
@@ -186,24 +193,33 @@ extension Connection {
       finish(slot, wire: NBD.Failure.noMemory, loop)
       return true
     }
-    var lengths: (UInt64, UInt32) = (0, 0)
+    var parts: (UInt32, UInt32) = (0, 0)
     var target = base
-    for (context, _) in MetaContexts.known where transmission.contexts.contains(context) {
-      let kind: StatusContext = context == .allocation ? .allocation : .residency
-      let count = loop.status(kind, device, request.offset, request.length, limit: limit)
+    let asked = request.filter.isEmpty ? transmission.contexts : request.filter
+    for (context, _) in MetaContexts.known where asked.contains(context) {
+      let isAllocation = context == .allocation
+      let length = min(request.length, isAllocation ? Self.longestStatus.allocation : Self.longestStatus.residency)
+      let count = loop.status(isAllocation ? .allocation : .residency, device, request.offset, length, limit: limit)
       target.storeBig(context.rawValue, at: 0)
-      for run in 0..<count {
-        target.storeBig(UInt32(truncatingIfNeeded: loop.runs[run].length), at: 4 + 8 * run)
-        target.storeBig(loop.runs[run].flags, at: 8 + 8 * run)
-      }
-      if lengths.0 == 0 { lengths.0 = UInt64(4 + 8 * count) } else { lengths.1 = UInt32(4 + 8 * count) }
-      target += 4 + 8 * count
+      if transmission.extendedHeaders { target.storeBig(UInt32(count), at: 4) }
+      for run in 0..<count { storeRun(loop.runs[run], target + head + size * run) }
+      let bytes = head + size * count
+      if parts.0 == 0 { parts.0 = UInt32(bytes) } else { parts.1 = UInt32(bytes) }
+      target += bytes
     }
-    // From here on the slot says how long the two chunks are.
-    slab.slots[slot].offset = lengths.0
-    slab.slots[slot].length = lengths.1
+    slab.slots[slot].parts = parts
     finish(slot, wire: 0, loop)
     return true
+  }
+
+  private func storeRun(_ run: BlockExtent, _ target: UnsafeMutableRawPointer) {
+    if transmission.extendedHeaders {
+      target.storeBig(run.length, at: 0)
+      target.storeBig(UInt64(run.flags), at: 8)
+    } else {
+      target.storeBig(UInt32(truncatingIfNeeded: run.length), at: 0)
+      target.storeBig(run.flags, at: 4)
+    }
   }
 }
 

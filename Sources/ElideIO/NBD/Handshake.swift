@@ -57,11 +57,17 @@ package struct Handshake {
     package var requestedName: String
     package var export: ExportDescription
     package var structuredReplies: Bool
+    /// They bring structured replies with them.
+    package var extendedHeaders: Bool
     package var contexts: MetaContexts
-    package init(requestedName: String, export: ExportDescription, structuredReplies: Bool, contexts: MetaContexts) {
+    package init(
+      requestedName: String, export: ExportDescription, structuredReplies: Bool, extendedHeaders: Bool = false,
+      contexts: MetaContexts
+    ) {
       self.requestedName = requestedName
       self.export = export
       self.structuredReplies = structuredReplies
+      self.extendedHeaders = extendedHeaders
       self.contexts = contexts
     }
   }
@@ -108,7 +114,9 @@ package struct Handshake {
   private(set) var isSecured = false
   private var isFixed = false
   private var omitsZeroes = false
+  /// Set with extended headers too.
   var structuredReplies = false
+  var extendedHeaders = false
   /// The contexts last set, and the export name they were set for.
   var contexts: MetaContexts = []
   var contextsName = ""
@@ -126,6 +134,7 @@ package struct Handshake {
     state = .option
     isSecured = true
     structuredReplies = false
+    extendedHeaders = false
     contexts = []
     contextsName = ""
   }
@@ -210,11 +219,19 @@ package struct Handshake {
     case NBD.Option.list: list(&payload, catalogue, &output)
     case NBD.Option.info, NBD.Option.go: return describe(option, &payload, catalogue, &output)
     case NBD.Option.structuredReply:
+      if extendedHeaders {
+        output.appendOptionReply(option, NBD.OptionReply.extendedHeadersRequired)
+        return .progress
+      }
       let fine = payload.isAtEnd && !structuredReplies
       if fine { structuredReplies = true }
       output.appendOptionReply(option, fine ? NBD.OptionReply.ack : NBD.OptionReply.invalid)
+    case NBD.Option.extendedHeaders:
+      let fine = payload.isAtEnd && !extendedHeaders
+      if fine { (structuredReplies, extendedHeaders) = (true, true) }
+      output.appendOptionReply(option, fine ? NBD.OptionReply.ack : NBD.OptionReply.invalid)
     case NBD.Option.listMetaContext, NBD.Option.setMetaContext: metaContexts(option, &payload, catalogue, &output)
-    // STARTTLS without TLS and EXTENDED_HEADERS among them.
+    // STARTTLS without TLS among them.
     default: output.appendOptionReply(option, NBD.OptionReply.unsupported)
     }
     return .progress
@@ -232,6 +249,7 @@ package struct Handshake {
   private mutating func enterByName(
     _ payload: inout OptionReader, _ catalogue: some ExportCatalogue, _ output: inout [UInt8]
   ) -> Outcome {
+    if extendedHeaders { return .close("EXPORT_NAME after EXTENDED_HEADERS") }
     guard let name = payload.rest(), let export = resolve(name, catalogue) else { return .close("no such export") }
     output.appendBig(export.size)
     output.appendBig(flags(of: export))
@@ -241,12 +259,13 @@ package struct Handshake {
 
   func agreement(_ name: String, _ export: ExportDescription) -> Agreement {
     Agreement(
-      requestedName: name, export: export, structuredReplies: structuredReplies,
+      requestedName: name, export: export, structuredReplies: structuredReplies, extendedHeaders: extendedHeaders,
       contexts: structuredReplies && contextsName == name ? contexts : [])
   }
 
   func flags(of export: ExportDescription) -> UInt16 {
     export.transmissionFlags | (structuredReplies ? NBD.TransmissionFlag.dontFragment : 0)
+      | (extendedHeaders ? NBD.TransmissionFlag.blockStatusPayload : 0)
   }
 
   func resolve(_ name: String, _ catalogue: some ExportCatalogue) -> ExportDescription? {

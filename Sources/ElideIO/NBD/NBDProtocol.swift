@@ -7,10 +7,14 @@ package enum NBD {
   package static let optionReplyMagic: UInt64 = 0x0003_e889_0455_65a9
   // Transmission.
   package static let requestMagic: UInt32 = 0x2560_9513
+  package static let extendedRequestMagic: UInt32 = 0x21e4_1c71
+  package static let extendedReplyMagic: UInt32 = 0x6e8a_278c
   package static let simpleReplyMagic: UInt32 = 0x6744_6698
   package static let structuredReplyMagic: UInt32 = 0x668e_33ef
 
   package static let requestSize = 28
+  package static let extendedRequestSize = 32
+  package static let extendedChunkHeaderSize = 32
   package static let simpleReplySize = 16
   package static let chunkHeaderSize = 20
   package static let optionHeaderSize = 16
@@ -38,6 +42,7 @@ package enum NBD {
     package static let multiConnection: UInt16 = 1 << 8
     package static let cache: UInt16 = 1 << 10
     package static let fastZero: UInt16 = 1 << 11
+    package static let blockStatusPayload: UInt16 = 1 << 12
   }
 
   package enum Option {
@@ -63,6 +68,7 @@ package enum NBD {
     package static let tlsRequired: UInt32 = 0x8000_0005
     package static let unknown: UInt32 = 0x8000_0006
     package static let tooBig: UInt32 = 0x8000_0009
+    package static let extendedHeadersRequired: UInt32 = 0x8000_000A
   }
 
   package enum Info {
@@ -89,6 +95,8 @@ package enum NBD {
     package static let dontFragment: UInt16 = 1 << 2
     package static let requestOne: UInt16 = 1 << 3
     package static let fastZero: UInt16 = 1 << 4
+    /// With extended headers: the length is that of a payload behind the header.
+    package static let payloadLength: UInt16 = 1 << 5
   }
 
   package enum Chunk {
@@ -96,6 +104,7 @@ package enum NBD {
     package static let offsetData: UInt16 = 1
     package static let offsetHole: UInt16 = 2
     package static let blockStatus: UInt16 = 5
+    package static let extendedBlockStatus: UInt16 = 6
     package static let error: UInt16 = 0x8001
     package static let done: UInt16 = 1 << 0
   }

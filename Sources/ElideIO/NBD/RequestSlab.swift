@@ -9,7 +9,7 @@ struct RequestSlot {
   }
   var cookie: UInt64 = 0
   var offset: UInt64 = 0
-  var length: UInt32 = 0
+  var length: UInt64 = 0
   /// On the wire; 0 for none.
   var error: UInt32 = 0
   var command: UInt16 = 0
@@ -21,6 +21,8 @@ struct RequestSlot {
   var buffer = PooledBuffer.none
   /// The reply is out when the outbox has sent this many pieces.
   var end: UInt64 = 0
+  /// BLOCK_STATUS: the bytes of each context's part in the buffer; 0 for none.
+  var parts: (UInt32, UInt32) = (0, 0)
 
   /// What is known about zeros in the range of a read.
   enum Zeroes: UInt8 { case unknown, none, all, some }

@@ -77,10 +77,10 @@ struct ServerCounters: Sendable {
     switch request.command {
     case NBD.Command.read:
       add(.reads)
-      add(.readBytes, UInt64(request.length))
+      add(.readBytes, request.length)
     case NBD.Command.write:
       add(.writes)
-      add(.writtenBytes, UInt64(request.length))
+      add(.writtenBytes, request.length)
     case NBD.Command.flush: add(.flushes)
     case NBD.Command.trim: add(.trims)
     case NBD.Command.cache: add(.caches)

@@ -83,14 +83,14 @@ final class ServerLoop {
   }
 
   /// Puts into `runs` what the device says of a range: no gaps, nothing outside, neighbours merged, one at least.
-  func status(_ context: StatusContext, _ device: any BlockDevice, _ offset: UInt64, _ length: UInt32, limit: Int) -> Int {
+  func status(_ context: StatusContext, _ device: any BlockDevice, _ offset: UInt64, _ length: UInt64, limit: Int) -> Int {
     runs.removeAll(keepingCapacity: true)
-    device.status(context, offset: offset, length: UInt64(length), limit: limit, into: &runs)
+    device.status(context, offset: offset, length: length, limit: limit, into: &runs)
     var count = 0
     var covered: UInt64 = 0
     for index in 0..<runs.count {
       let run = runs[index]
-      let taken = min(run.length, UInt64(length) - covered)
+      let taken = min(run.length, length - covered)
       if taken == 0 { continue }
       covered += taken
       if count > 0 && runs[count - 1].flags == run.flags {
@@ -101,14 +101,14 @@ final class ServerLoop {
       }
     }
     if count == 0 {
-      runs.append(BlockExtent(length: UInt64(length), flags: 0))
+      runs.append(BlockExtent(length: length, flags: 0))
       runs.swapAt(0, runs.count - 1)
       count = 1
     }
     return count
   }
 
-  func zeroes(_ device: any BlockDevice, _ offset: UInt64, _ length: UInt32) -> RequestSlot.Zeroes {
+  func zeroes(_ device: any BlockDevice, _ offset: UInt64, _ length: UInt64) -> RequestSlot.Zeroes {
     let count = status(.allocation, device, offset, length, limit: Connection.readChunks - 1)
     var covered: UInt64 = 0
     var some = false
@@ -116,7 +116,7 @@ final class ServerLoop {
       covered += runs[run].length
       some = some || runs[run].flags & Self.readsAsZeroes != 0
     }
-    if count == 1 && some && covered == UInt64(length) { return .all }
+    if count == 1 && some && covered == length { return .all }
     return some ? .some : .none
   }
 

@@ -88,6 +88,7 @@ extension ServerLoop {
     connection.pointee.entry = entry
     connection.pointee.transmission = Transmission(
       size: export.size, isReadOnly: export.isReadOnly, structuredReplies: agreement.structuredReplies,
+      extendedHeaders: agreement.extendedHeaders,
       contexts: agreement.contexts, maximumPayload: configuration.maximumPayload)
     connection.pointee.transmission.isShuttingDown = isDraining
     connection.pointee.phase = .transmission

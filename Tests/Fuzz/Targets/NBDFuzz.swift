@@ -3,7 +3,7 @@ import ElideIO
 /// A client's stream through handshake and transmission. However it is cut into pieces, the answers are the same; every
 /// request that is let through lies inside the export.
 ///
-/// Input: how the stream is cut, then the stream.
+/// Input: how the stream is cut (and what is said to STARTTLS), then the stream. After STARTTLS it goes on as if in TLS.
 enum NBDFuzz {
   private struct Exports: ExportCatalogue {
     static let all = [
@@ -18,6 +18,7 @@ enum NBDFuzz {
     var output: [UInt8] = []
     var agreement: Handshake.Agreement?
     var closed: String?
+    var secured = 0
     var actions: [Transmission.Action] = []
     var payloads: [UInt64] = []
     var isOver = false
@@ -27,24 +28,27 @@ enum NBDFuzz {
     var input = FuzzInput(bytes)
     let cut = Int(input.byte())
     let stream = input.rest()
-    let whole = play(stream, piece: Int.max)
-    let pieces = play(stream, piece: cut + 1)
+    let tls: TLSPolicy = [.off, .allowed, .required][cut % 3]
+    let whole = play(stream, tls, piece: Int.max)
+    let pieces = play(stream, tls, piece: cut + 1)
     precondition(whole == pieces, "the answers depend on how the stream arrives")
     // A LIST is the longest answer to the shortest question.
     precondition(whole.output.count <= 300 + 16 * stream.count, "answers beyond all proportion")
+    precondition(whole.secured <= (tls == .off ? 0 : 1), "TLS in TLS")
+    precondition(whole.agreement == nil || whole.secured == 1 || tls != .required, "let in without TLS")
     guard let size = whole.agreement?.export.size else { return }
     for action in whole.actions {
       switch action {
       case .request(let r), .write(let r):
-        precondition(r.offset <= size && UInt64(r.length) <= size - r.offset, "a request past the end")
+        precondition(r.offset <= size && r.length <= size - r.offset, "a request past the end")
       default: break
       }
     }
   }
 
-  private static func play(_ stream: [UInt8], piece: Int) -> Session {
+  private static func play(_ stream: [UInt8], _ tls: TLSPolicy, piece: Int) -> Session {
     var s = Session()
-    var handshake = Handshake()
+    var handshake = Handshake(tls: tls)
     var transmission: Transmission?
     var buffered: [UInt8] = []
     var next = 0
@@ -74,11 +78,15 @@ enum NBDFuzz {
       precondition(buffered.count < Handshake.bufferSize, "more is wanted than the buffer holds")
       return false
     case .progress: return true
+    case .startTLS:
+      handshake.secured()
+      s.secured += 1
+      return true
     case .transmit(let agreed):
       s.agreement = agreed
       transmission = Transmission(
         size: agreed.export.size, isReadOnly: agreed.export.name != "disk", structuredReplies: agreed.structuredReplies,
-        contexts: agreed.contexts)
+        extendedHeaders: agreed.extendedHeaders, contexts: agreed.contexts)
       return true
     case .aborted: s.closed = "aborted"
     case .close(let reason): s.closed = reason
@@ -126,7 +134,16 @@ enum NBDFuzz {
       + request(3, 0, 5, 0, 0) + request(6, 2, 6, 12345, 777) + request(7, 0, 7, 0, 1 << 20) + request(5, 0, 8, 0, 1 << 16)
       + request(42, 0, 9, 0, 0) + request(0, 4, 10, 100, 3) + request(1, 0x80, 12, 0, 5, [1, 2, 3, 4, 5])
       + request(2, 0, 13, 0, 0)
-    return handshakes.map { [0] + $0 + requests }
+    // In TLS, and with extended headers.
+    let secured = [1] + flags(3) + option(8) + option(5) + option(8) + option(7, go("disk", [3])) + requests
+    let required = [2] + flags(3) + option(3) + option(5) + option(5) + option(7, go("", [])) + requests
+    let extended =
+      [0] + flags(3) + option(8) + option(11) + option(8) + option(10, contexts("disk", ["base:allocation", "elide:residency"]))
+      + option(7, go("disk", [3])) + extended(1, 0x20, 4096, 16, [UInt8](repeating: 0xA5, count: 16)) + extended(0, 0, 0, 65536)
+      + extended(6, 0, 0, 1 << 20) + extended(7, 0x20, 0, 12, big(UInt64(1 << 20)) + big(UInt32(1)))
+      + extended(7, 0x28, 0, 16, big(UInt64(4096)) + big(UInt32(2)) + big(UInt32(1))) + extended(4, 0x20, 0, 3, [1, 2, 3])
+      + extended(3, 0, 0, 0) + extended(2, 0, 0, 0)
+    return handshakes.map { [0] + $0 + requests } + [secured, required, extended]
   }
 
   private static func big<T: FixedWidthInteger>(_ v: T) -> [UInt8] { withUnsafeBytes(of: v.bigEndian) { Array($0) } }
@@ -140,6 +157,11 @@ enum NBDFuzz {
   }
   private static func contexts(_ name: String, _ queries: [String]) -> [UInt8] {
     text(name) + big(UInt32(queries.count)) + queries.flatMap { text($0) }
+  }
+  private static func extended(
+    _ command: UInt16, _ flags: UInt16, _ offset: UInt64, _ length: UInt64, _ payload: [UInt8] = []
+  ) -> [UInt8] {
+    big(UInt32(0x21e4_1c71)) + big(flags) + big(command) + big(UInt64(9)) + big(offset) + big(length) + payload
   }
   private static func request(
     _ command: UInt16, _ flags: UInt16, _ cookie: UInt64, _ offset: UInt64, _ length: UInt32, _ payload: [UInt8] = []
