@@ -92,16 +92,18 @@ package final class PageHistory: History {
   /// False when there is no further page.
   private func readPage() throws(ReplayError) -> Bool {
     let key = StoreLayout.page(volume, nextPage)
-    do throws(StoreError) { bytes = try store.get(key, range: nil) } catch {
+    let found: [UInt8]
+    do throws(StoreError) { found = try store.get(key, range: nil) } catch {
       if case .notFound = error { return false }
       throw .store(.damaged("\(key): \(error)"))
     }
     do throws(PageError) {
-      let parsed = try JournalPage.parse(bytes)
+      let parsed = try JournalPage.parse(found)
       try chain.accept(parsed)
       entries = try parsed.entries()
       for frame in parsed.frames { places[frame.digest] = (parsed.page, frame) }
-      page = parsed
+      // Together: blobs of this page are taken from these bytes. A page that is refused leaves the one before it.
+      (page, bytes) = (parsed, found)
       lastHeader = parsed.header
       for c in parsed.header.checkpoints where !checkpoints.contains(c) { checkpoints.append(c) }
     } catch {
@@ -117,9 +119,9 @@ package final class PageHistory: History {
     guard let place = places[digest] else { throw .store(.missingBlob(digest)) }
     do throws(PageError) {
       if place.page == page?.page {
-        return try JournalPage.blob(
-          place.frame,
-          stored: Array(bytes[Int(place.frame.range.lowerBound)..<min(Int(place.frame.range.upperBound), bytes.count)]))
+        let range = place.frame.range
+        guard range.upperBound <= UInt64(bytes.count) else { throw .damagedFrame(digest) }
+        return try JournalPage.blob(place.frame, stored: Array(bytes[Int(range.lowerBound)..<Int(range.upperBound)]))
       }
       let stored: [UInt8]
       do throws(StoreError) { stored = try store.get(StoreLayout.page(volume, place.page), range: place.frame.range) } catch {

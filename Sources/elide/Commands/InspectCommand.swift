@@ -39,11 +39,13 @@ struct InspectPage: ParsableCommand {
       ("bytes", "\(page.totalLength), head \(page.headLength), fold \(page.foldLength)"),
     ])
     print("")
+    var undecodable: [UInt64] = []
     for (i, raw) in entries.enumerated() {
       let seq = h.firstSeq + UInt64(i)
       if let entry = try? EntryCodec.decode(raw, of: h.log, at: seq) {
         print(EntryPrinter.line(entry))
       } else {
+        undecodable.append(seq)
         print("\(seq) (not decodable)")
       }
     }
@@ -51,6 +53,9 @@ struct InspectPage: ParsableCommand {
     Output.table(
       ["FRAME", "OFFSET", "STORED", "PLAIN"],
       page.frames.map { [String($0.digest.hex.prefix(16)), "\($0.offset)", "\($0.storedLength)", "\($0.length)"] })
+    if let first = undecodable.first {
+      throw ElideError(.fault, "\(file): \(undecodable.count) entries do not decode, the first is \(first)")
+    }
   }
 }
 
