@@ -50,6 +50,7 @@ elide() {
   export ELIDE_DATA_DIR=$data/host ELIDE_STORE
   "$1" volume create disk --size "$size" >/dev/null || return 1
   timeout 600 /usr/bin/python3 "$here/commands.py" "$1" || status=1
+  timeout 600 /usr/bin/python3 "$here/badinput.py" "$1" || status=1
   serve "$1" serve disk --nbd "unix:{socket}"
   timeout 600 "$here/nbd-tls.sh" "$1" || status=1
   "$1" events verify disk --from-store --deep || status=1

@@ -54,7 +54,7 @@ package struct ReplayReport: Equatable, Sendable {
   package var rootsCompared = 0
   package var checkpointsCompared = 0
   package var comparedWithLive = false
-  /// Ancestors that were replayed first.
+  /// Ancestors that were replayed first, the parent first.
   package var ancestors: [ULID] = []
   /// The first divergence; nil when all agrees.
   package var divergence: Divergence?

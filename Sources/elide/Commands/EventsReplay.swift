@@ -7,6 +7,7 @@ import ElideProjections
 struct ReplayJSON: Encodable {
   struct Divergence: Encodable {
     let kind: String
+    let volume: String
     let entry: UInt64
     let point: UInt64
     let expected: String
@@ -32,7 +33,7 @@ struct EventsReplay: ParsableCommand {
       Example:
         elide events replay vm1 --verify
 
-      Folds its ancestors first, and compares every root and checkpoint recorded of this volume; with --verify exit code 4
+      Folds its ancestors first, and compares every root and checkpoint recorded of it and of them; with --verify exit code 4
       when one differs, naming the entry.
       """)
   @OptionGroup var history: HistoryOptions
@@ -50,7 +51,9 @@ struct EventsReplay: ParsableCommand {
           root: r.root?.hex, rootsCompared: r.rootsCompared, checkpointsCompared: r.checkpointsCompared,
           comparedWithLive: r.comparedWithLive, ancestors: r.ancestors.map(\.description), agrees: r.agrees,
           divergence: r.divergence.map {
-            .init(kind: $0.kind.rawValue, entry: $0.entry, point: $0.point, expected: $0.expected, found: $0.found)
+            .init(
+              kind: $0.kind.rawValue, volume: $0.volume.description, entry: $0.entry, point: $0.point, expected: $0.expected,
+              found: $0.found)
           }))
     } else {
       print(
@@ -61,7 +64,8 @@ struct EventsReplay: ParsableCommand {
         "compared \(r.rootsCompared) recorded roots, \(r.checkpointsCompared) checkpoints"
           + (r.comparedWithLive ? ", and the state on this host" : ""))
       if let d = r.divergence {
-        print("DIVERGES at entry \(d.entry) (\(d.kind.rawValue) at \(d.point)): expected \(d.expected), found \(d.found)")
+        let place = "entry \(d.entry) of volume \(d.volume)"
+        print("DIVERGES at \(place) (\(d.kind.rawValue) at \(d.point)): expected \(d.expected), found \(d.found)")
       } else {
         print("agrees")
       }
