@@ -32,9 +32,7 @@ extension Auditor {
       if let header = pages.lastHeader { checkSums(state, header, &report) }
     }
     if let error = state.checkInvariants() { report.add(.init("legality", at: "the state", error)) }
-    for segment in state.ordered where segment.uploadedSeq != nil {
-      try check(segment, history, deep: deep, &report)
-    }
+    for segment in state.ordered { try check(segment, history, deep: deep, &report) }
     return report
   }
 
@@ -54,18 +52,19 @@ extension Auditor {
   private func check(
     _ segment: OwnSegment, _ history: any History, deep: Bool, _ report: inout VerifyReport
   ) throws(ElideError) {
-    guard let e = segment.encoded else { return }
-    report.segments += 1
     let place = "segment \(segment.number)"
     let encoding: SegmentEncoding
     do {
+      // Also of a segment without blocks of its own: zeros and duplicates are told there.
       _ = try SegmentContent.decode(try history.blob(segment.content))
+      guard let e = segment.encoded, segment.uploadedSeq != nil else { return }
+      report.segments += 1
       encoding = try SegmentEncoding.decode(try history.blob(e.encoding))
     } catch {
       report.add(.init("blob", at: place, "\(error)"))
       return
     }
-    guard deep else { return }
+    guard deep, let e = segment.encoded else { return }
     let key = StoreLayout.body(volume: report.volume, segment: segment.number, hash: e.hash)
     let body: [UInt8]
     do throws(StoreError) { body = try store.get(key, range: nil) } catch {

@@ -104,8 +104,8 @@ final class TLSSession {
     return .done
   }
 
-  /// Encrypts from the front of the pieces, and returns how many bytes; nil when the session is of no use any more. The pieces may
-  /// go as soon as it returns.
+  /// Encrypts from the front of the pieces, and returns how many bytes; nil when the session is of no use any more. The pieces
+  /// may go as soon as it returns.
   func send(_ pieces: UnsafePointer<iovec>, count: Int) -> Int? {
     var total = 0
     var index = 0
