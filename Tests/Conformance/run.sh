@@ -52,6 +52,7 @@ elide() {
   timeout 600 /usr/bin/python3 "$here/commands.py" "$1" || status=1
   timeout 600 /usr/bin/python3 "$here/badinput.py" "$1" || status=1
   serve "$1" serve disk --nbd "unix:{socket}"
+  timeout 300 /usr/bin/python3 "$here/nbd-activation.py" "$1" || status=1
   timeout 600 "$here/nbd-tls.sh" "$1" || status=1
   "$1" events verify disk --from-store --deep || status=1
   "$1" events replay disk --from-store --verify || status=1

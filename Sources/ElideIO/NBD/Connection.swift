@@ -35,6 +35,8 @@ struct Connection: ~Copyable {
   var deadline = UInt64.max
   var interest: Poller.Interest = .readable
   var isPolled = true
+  /// Something came from the peer since somebody looked whether it is idle.
+  var isActive = false
   /// On the loop's list of connections to look after.
   var isListed = false
 

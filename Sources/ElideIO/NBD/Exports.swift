@@ -55,12 +55,18 @@ final class ProviderCatalogue: ExportCatalogue {
   /// The step asked for an export that is being opened: its answer is worth nothing.
   private(set) var isOpening = false
 
-  init(provider: any ExportProvider) { self.provider = provider }
+  private let isFull: (any BlockDevice) -> Bool
+
+  init(provider: any ExportProvider, isFull: @escaping (any BlockDevice) -> Bool) {
+    self.provider = provider
+    self.isFull = isFull
+  }
   func names() -> [String] { provider.names() }
   func describe(_ name: String) -> ExportDescription? {
     switch provider.look(name) {
     case .found(let e):
-      return ExportDescription(name: name, size: e.size, transmissionFlags: e.transmissionFlags, text: e.description)
+      return ExportDescription(
+        name: name, size: e.size, transmissionFlags: e.transmissionFlags, text: e.description, isFull: isFull(e.device))
     case .absent: return nil
     case .opening:
       isOpening = true

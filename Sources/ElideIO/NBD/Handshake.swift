@@ -8,12 +8,15 @@ package struct ExportDescription: Equatable, Sendable {
   package var transmissionFlags: UInt16
   /// For people; empty for none.
   package var text: String
+  /// It has as many clients as it may have: it can be looked at, not entered.
+  package var isFull: Bool
 
-  package init(name: String, size: UInt64, transmissionFlags: UInt16, text: String = "") {
+  package init(name: String, size: UInt64, transmissionFlags: UInt16, text: String = "", isFull: Bool = false) {
     self.name = name
     self.size = size
     self.transmissionFlags = transmissionFlags
     self.text = text
+    self.isFull = isFull
   }
 }
 
@@ -251,6 +254,7 @@ package struct Handshake {
   ) -> Outcome {
     if extendedHeaders { return .close("EXPORT_NAME after EXTENDED_HEADERS") }
     guard let name = payload.rest(), let export = resolve(name, catalogue) else { return .close("no such export") }
+    if export.isFull { return .close("too many clients on \(export.name)") }
     output.appendBig(export.size)
     output.appendBig(flags(of: export))
     if !omitsZeroes { output.append(contentsOf: repeatElement(0, count: 124)) }

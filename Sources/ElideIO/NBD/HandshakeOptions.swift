@@ -61,6 +61,10 @@ extension Handshake {
       output.appendOptionReply(option, NBD.OptionReply.unknown)
       return .progress
     }
+    if option == NBD.Option.go && export.isFull {
+      output.appendOptionReply(option, NBD.OptionReply.policy)
+      return .progress
+    }
     appendExport(option, export, &output)
     if wantsName { appendText(option, NBD.Info.name, export.name, &output) }
     if wantsText && !export.text.isEmpty { appendText(option, NBD.Info.description, export.text, &output) }

@@ -64,6 +64,7 @@ package enum NBD {
     package static let info: UInt32 = 3
     package static let metaContext: UInt32 = 4
     package static let unsupported: UInt32 = 0x8000_0001
+    package static let policy: UInt32 = 0x8000_0002
     package static let invalid: UInt32 = 0x8000_0003
     package static let tlsRequired: UInt32 = 0x8000_0005
     package static let unknown: UInt32 = 0x8000_0006

@@ -4,6 +4,8 @@ import Glibc
 /// The limits and habits of an NBD server. Times are in milliseconds, sizes in bytes.
 package struct NBDServerConfiguration: Sendable {
   package var maximumConnections = 128
+  /// On one export. Whoever wants to enter it beyond that is told that it may not (ERR_POLICY).
+  package var maximumConnectionsPerExport = Int.max
   /// Of one connection: requests in flight, and the bytes of their buffers. Past these its socket is not read.
   package var requestsInFlight = 128
   package var bytesInFlight = 64 << 20
@@ -13,6 +15,9 @@ package struct NBDServerConfiguration: Sendable {
   package var maximumPayload = NBD.maximumPayload
   /// A client that has not entered an export by then is dropped.
   package var handshakeTimeout = 30_000
+  /// A client on an export that asks for nothing this long is disconnected; 0 for never. It may take up to twice as long, since the
+  /// clock is looked at now and then only.
+  package var idleTimeout = 0
   /// A stop waits this long for what is in flight.
   package var drainTimeout = 10_000
   /// How long an idle server looks for requests by itself before it sleeps, in microseconds. It costs a core meanwhile, and

@@ -205,6 +205,7 @@ final class ServerLoop {
       if what.contains(.hungUp) { connection.pointee.phase = .broken }
       return
     }
+    connection.pointee.isActive = true
     var budget = Self.receiveBudget
     while budget > 0 && connection.pointee.canReceive {
       let before = connection.pointee.receiveLimit

@@ -64,7 +64,7 @@ extension ServerLoop {
 
   func shakeHands(_ connection: UnsafeMutablePointer<Connection>) {
     while connection.pointee.handshakeOutput.count < Self.handshakeOutputLimit {
-      switch connection.pointee.stepHandshake(ProviderCatalogue(provider: provider)) {
+      switch connection.pointee.stepHandshake(catalogue()) {
       case .progress: continue
       case .needsInput: return
       case .startTLS:
@@ -74,6 +74,12 @@ extension ServerLoop {
       case .aborted: return connection.pointee.phase = .leaving
       case .close(let reason): return drop(connection, reason)
       }
+    }
+  }
+
+  private func catalogue() -> ProviderCatalogue {
+    ProviderCatalogue(provider: provider) { [devices, limit = configuration.maximumConnectionsPerExport] device in
+      (devices.first { $0.device === device }?.connections ?? 0) >= limit
     }
   }
 
@@ -92,7 +98,7 @@ extension ServerLoop {
       contexts: agreement.contexts, maximumPayload: configuration.maximumPayload)
     connection.pointee.transmission.isShuttingDown = isDraining
     connection.pointee.phase = .transmission
-    setDeadline(connection, .max)
+    setDeadline(connection, idleDeadline)
     log("connection \(connection.pointee.index) on \(agreement.export.name)")
   }
 
@@ -166,12 +172,29 @@ extension ServerLoop {
     }
     forEachConnection { connection in
       guard connection.pointee.deadline <= now else { return }
+      if connection.pointee.phase == .transmission || connection.pointee.phase == .leaving {
+        return checkIdle(connection)
+      }
       if connection.pointee.phase != .lingering {
         counters.add(.connectionsDropped)
         log("connection \(connection.pointee.index) dropped: no export entered in time")
       }
       remove(connection)
     }
+  }
+
+  private var idleDeadline: UInt64 {
+    configuration.idleTimeout > 0 ? monotonicMilliseconds() + UInt64(configuration.idleTimeout) : .max
+  }
+
+  /// Nothing has come for as long as a client may be silent, or nothing is known of that yet.
+  private func checkIdle(_ connection: UnsafeMutablePointer<Connection>) {
+    let wasActive = connection.pointee.isActive || !connection.pointee.isIdle
+    connection.pointee.isActive = false
+    if wasActive { return setDeadline(connection, idleDeadline) }
+    counters.add(.connectionsDropped)
+    log("connection \(connection.pointee.index) dropped: it was idle")
+    remove(connection)
   }
 
   // MARK: The end

@@ -48,7 +48,7 @@ final class Listener {
   private(set) var descriptor: Int32
   /// With the port that the system chose.
   private(set) var address: ListenAddress
-  var isTCP: Bool { if case .tcp = address { true } else { false } }
+  private(set) var isTCP = false
 
   init(_ address: ListenAddress, backlog: Int32 = 128) throws(ListenError) {
     self.address = address
@@ -57,6 +57,7 @@ final class Listener {
     case .tcp(let host, let port): descriptor = try Self.bindTCP(host, port, address)
     case .inherited(let given): descriptor = given
     }
+    isTCP = Self.family(descriptor) != sa_family_t(AF_UNIX)
     let flags = fcntl(descriptor, F_GETFL)
     _ = fcntl(descriptor, F_SETFL, flags | O_NONBLOCK)
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
@@ -125,6 +126,12 @@ final class Listener {
       throw ListenError(address: address, detail: error.description)
     }
     return fd
+  }
+
+  private static func family(_ fd: Int32) -> sa_family_t {
+    var address = sockaddr()
+    var length = socklen_t(MemoryLayout<sockaddr>.size)
+    return getsockname(fd, &address, &length) == 0 ? address.sa_family : sa_family_t(AF_UNSPEC)
   }
 
   private static func boundPort(_ fd: Int32) -> UInt16 {

@@ -21,7 +21,7 @@ struct ServeCommand: AsyncParsableCommand {
   @OptionGroup var options: GlobalOptions
   @OptionGroup(title: "Transport") var transport: TransportOptions
   @Argument(help: "Names or ULIDs, with @label or :seq for a point in the past.") var targets: [String]
-  @Option(name: .long, help: ArgumentHelp("Where to listen; may be repeated.", valueName: "unix:PATH|tcp:HOST:PORT"))
+  @Option(name: .long, help: ArgumentHelp("Where to listen; may be repeated.", valueName: "unix:PATH|tcp:HOST:PORT|systemd"))
   var nbd: [String] = []
   @Flag(name: .long, help: "Refuse writes.") var readOnly = false
   @Option(name: .long, help: "Run a shell command with $uri set to the first export, and exit with its code.") var run: String?
@@ -31,21 +31,23 @@ struct ServeCommand: AsyncParsableCommand {
 
   func validate() throws {
     if targets.isEmpty { throw ValidationError("Name a volume to serve.") }
-    if nbd.isEmpty && run == nil { throw ValidationError("Say where to listen: --nbd unix:PATH or --nbd tcp:HOST:PORT.") }
-    for text in nbd where ListenAddress(text) == nil {
-      throw ValidationError("'\(text)' is neither unix:PATH nor tcp:HOST:PORT.")
+    if nbd.isEmpty && run == nil && !SocketActivation.isOffered {
+      throw ValidationError("Say where to listen: --nbd unix:PATH or --nbd tcp:HOST:PORT.")
+    }
+    for text in nbd where text != TransportOptions.inherited && ListenAddress(text) == nil {
+      throw ValidationError("'\(text)' is neither unix:PATH nor tcp:HOST:PORT nor systemd.")
     }
     if spin < 0 || spin > 1_000_000 { throw ValidationError("--spin is in microseconds, at most 1000000.") }
   }
 
   func run() async throws {
     Interrupt.install()
+    var addresses = try TransportOptions.addresses(nbd, orInherited: run == nil)
     let engine = try options.engine()
     let session = ServeSession(engine)
     defer { session.abandon() }
     for target in targets { try session.open(target, readOnly: readOnly) }
 
-    var addresses = nbd.compactMap { ListenAddress($0) }
     var scratch: String?
     if addresses.isEmpty {
       let directory = NSTemporaryDirectory() + "elide-\(getpid())"
