@@ -1,9 +1,13 @@
+#define _GNU_SOURCE 1
 #include "celide.h"
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <string.h>
 
 static uint32_t table[8][256];
 
-__attribute__((constructor)) static void fill_table(void) {
+__attribute__((constructor(101))) static void fill_table(void) {
   for (uint32_t i = 0; i < 256; i++) {
     uint32_t c = i;
     for (int k = 0; k < 8; k++) c = (c >> 1) ^ (0x82F63B78u & (0u - (c & 1)));
@@ -31,8 +35,6 @@ static uint32_t crc_table(uint32_t c, const uint8_t *p, size_t n) {
 #include <nmmintrin.h>
 __attribute__((target("sse4.2"))) static uint32_t crc_hw(uint32_t c, const uint8_t *p, size_t n) {
   uint64_t c64 = c;
-  // Three independent chains of a third of a 4 KiB block would hide the latency of crc32; blocks arrive hot from the
-  // socket copy, where one chain already runs at memory speed.
   while (n >= 32) {
     uint64_t w[4];
     memcpy(w, p, 32);
@@ -47,6 +49,24 @@ __attribute__((target("sse4.2"))) static uint32_t crc_hw(uint32_t c, const uint8
   while (n--) r = _mm_crc32_u8(r, *p++);
   return r;
 }
+
+// One chain waits three cycles for each step; the four quarters of a block at once keep the unit busy.
+static uint32_t behind_quarter(uint32_t c);
+__attribute__((target("sse4.2"))) static uint32_t crc_hw_block(uint32_t c, const uint8_t *p) {
+  uint64_t a = c, b = 0, d = 0, e = 0;
+  for (size_t i = 0; i < 1024; i += 8) {
+    uint64_t w[4];
+    for (int k = 0; k < 4; k++) memcpy(w + k, p + 1024 * k + i, 8);
+    a = _mm_crc32_u64(a, w[0]);
+    b = _mm_crc32_u64(b, w[1]);
+    d = _mm_crc32_u64(d, w[2]);
+    e = _mm_crc32_u64(e, w[3]);
+  }
+  c = behind_quarter((uint32_t)a) ^ (uint32_t)b;
+  c = behind_quarter(c) ^ (uint32_t)d;
+  return behind_quarter(c) ^ (uint32_t)e;
+}
+#define BLOCKS 1
 static int has_hw(void) { return __builtin_cpu_supports("sse4.2"); }
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_CRC32)
 #include <arm_acle.h>
@@ -67,12 +87,96 @@ static uint32_t crc_hw(uint32_t c, const uint8_t *p, size_t n) { return crc_tabl
 static int has_hw(void) { return 0; }
 #endif
 
+static int hw = -1;
+__attribute__((constructor)) static void find_hw(void) { hw = has_hw(); }
+
+// What 1024 zero bytes make of a CRC, byte by byte of it; CRCs are linear, so that tells how to join two.
+static uint32_t behind[4][256];
+__attribute__((constructor(102))) static void fill_behind(void) {
+  static const uint8_t zeros[1024];
+  uint32_t bit[32];
+  for (int i = 0; i < 32; i++) bit[i] = crc_table(1u << i, zeros, sizeof zeros);
+  for (int t = 0; t < 4; t++)
+    for (int v = 0; v < 256; v++)
+      for (int i = 0; i < 8; i++)
+        if (v >> i & 1) behind[t][v] ^= bit[8 * t + i];
+}
+static uint32_t behind_quarter(uint32_t c) {
+  return behind[0][c & 0xFF] ^ behind[1][c >> 8 & 0xFF] ^ behind[2][c >> 16 & 0xFF] ^ behind[3][c >> 24];
+}
+
 uint32_t elide_crc32c(uint32_t seed, const void *bytes, size_t length) {
-  static int hw = -1;
-  if (hw < 0) hw = has_hw();
   uint32_t c = ~seed;
-  c = hw ? crc_hw(c, bytes, length) : crc_table(c, bytes, length);
+  const uint8_t *p = bytes;
+#ifdef BLOCKS
+  for (; hw && length >= 4096; p += 4096, length -= 4096) c = crc_hw_block(c, p);
+#endif
+  c = hw ? crc_hw(c, p, length) : crc_table(c, p, length);
   return ~c;
+}
+
+void elide_crc32c_blocks(const void *bytes, size_t count, void *out) {
+  for (size_t i = 0; i < count; i++) {
+    const uint32_t c = elide_crc32c(0, (const uint8_t *)bytes + 4096 * i, 4096);
+    memcpy((uint8_t *)out + 4 * i, &c, 4);
+  }
+}
+
+size_t elide_crc32c_matching(const void *bytes, size_t count, const uint32_t *expected) {
+  for (size_t i = 0; i < count; i++)
+    if (elide_crc32c(0, (const uint8_t *)bytes + 4096 * i, 4096) != expected[i]) return i;
+  return count;
+}
+
+static int is_word(uint32_t seed, uint32_t r, const void *block, const void *word) {
+  const uint8_t prefix[4] = {(uint8_t)r, (uint8_t)(r >> 8), (uint8_t)(r >> 16), (uint8_t)(r >> 24)};
+  const uint32_t c = elide_crc32c(elide_crc32c(seed, prefix, 4), block, 4096);
+  return (c ? c : 0xFFFFFFFFu) == elide_load_acquire_u32(word);
+}
+
+size_t elide_words_matching(uint32_t seed, uint32_t r, const void *bytes, size_t count, const void *words) {
+  for (size_t i = 0; i < count; i++)
+    if (!is_word(seed, r + (uint32_t)i, (const uint8_t *)bytes + 4096 * i, (const uint8_t *)words + 4 * i)) return i;
+  return count;
+}
+
+// A mapped file whose disk fails answers a load with SIGBUS. Only the loads below are ready for it.
+static __thread sigjmp_buf *volatile way_out;
+static struct sigaction before_us;
+static void bus_error(int signal, siginfo_t *info, void *context) {
+  if (way_out) siglongjmp(*way_out, 1);
+  // Not ours: as if we had never been here, and the load is tried again.
+  (void)info, (void)context;
+  sigaction(signal, &before_us, NULL);
+}
+static void catch_bus_errors(void) {
+  struct sigaction ours;
+  memset(&ours, 0, sizeof ours);
+  ours.sa_sigaction = bus_error;
+  // Not blocked while it runs: it is left by a jump.
+  ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+  sigaction(SIGBUS, &ours, &before_us);
+}
+void elide_catch_bus_errors(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, catch_bus_errors);
+}
+
+int64_t elide_copy_matching(void *to, const void *from, size_t count, uint32_t seed, uint32_t r, const void *words) {
+  sigjmp_buf here;
+  if (sigsetjmp(here, 0)) {
+    way_out = NULL;
+    return -1;
+  }
+  way_out = &here;
+  size_t i = 0;
+  for (; i < count; i++) {
+    uint8_t *block = (uint8_t *)to + 4096 * i;
+    memcpy(block, (const uint8_t *)from + 4096 * i, 4096);
+    if (!is_word(seed, r + (uint32_t)i, block, (const uint8_t *)words + 4 * i)) break;
+  }
+  way_out = NULL;
+  return (int64_t)i;
 }
 
 int elide_is_zero(const void *bytes, size_t length) {

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
 void elide_name_thread(const char *name) {
@@ -17,5 +18,6 @@ int elide_fallocate(int fd, int64_t length) { return fallocate(fd, 0, 0, length)
 void elide_start_writeback(int fd, int64_t offset, int64_t length) {
   sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE);
 }
+void elide_want_huge_pages(void *p, size_t length) { madvise(p, length, MADV_HUGEPAGE); }
 int elide_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
 int64_t elide_getrandom(void *bytes, size_t length) { return getrandom(bytes, length, 0); }

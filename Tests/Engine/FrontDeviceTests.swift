@@ -192,6 +192,40 @@ final class FrontHarness {
     #expect(read.elementsEqual(bytes))
   }
 
+  /// A thread that has nothing else to do syncs by itself; then nothing is left to any lane, and what is said to be durable is.
+  @Test func aShortFlushOfALoneClientIsDoneAtOnce() throws {
+    let harness = try FrontHarness(size: 64 * 4096)
+    var block = [UInt8](repeating: 7, count: 4096)
+    #expect(try harness.run(.write, 8192, &block) == 0)
+    #expect(harness.device.submit(BlockRequest(operation: .flush, offset: 0, length: 0, buffer: nil, token: 900)) == .queued)
+    harness.device.commit(mayWait: true)
+    #expect(harness.sink.done.removeValue(forKey: 900) == 0)
+    #expect(harness.executor.waiting == 0 && harness.device.counters.syncRounds == 1)
+    #expect(harness.device.durable == 1 && !harness.device.hasDirty)
+    // Without that leave it is the lane's.
+    #expect(try harness.run(.write, 0, &block) == 0)
+    #expect(harness.device.submit(BlockRequest(operation: .flush, offset: 0, length: 0, buffer: nil, token: 901)) == .queued)
+    harness.device.commit()
+    #expect(harness.sink.done.isEmpty && harness.executor.waiting == 1)
+    try harness.turn()
+    #expect(harness.sink.done.removeValue(forKey: 901) == 0)
+    harness.device.checkInvariants()
+  }
+
+  /// A file that was written with zeros beforehand holds no frames, and takes them as any other.
+  @Test func aFileWrittenBeforehandIsBlank() throws {
+    let harness = try FrontHarness(size: 64 * 4096)
+    let file = try WALFile.create(
+      harness.files, directory: harness.directory.path, volume: harness.volume, number: 77, geometry: harness.geometry, written: true)
+    defer { harness.files.close(file) }
+    let blocks = try WALFile.checkHeader(harness.files, file, volume: harness.volume, number: 77)
+    #expect(blocks == harness.geometry.fileBlocks)
+    let scan = try WALReader.scan(harness.files, file, volume: harness.volume, wal: 77, blocks: blocks)
+    #expect(scan.frames.isEmpty && scan.stop == .blank)
+    let rest = try harness.files.readBytes(file, at: 4096, count: (blocks - 1) * 4096)
+    #expect(rest.allSatisfy { $0 == 0 })
+  }
+
   @Test func aDiscardOfTheWholeDeviceIsOneRecord() throws {
     let harness = try FrontHarness(size: 16 << 40)
     var none: [UInt8] = []

@@ -152,7 +152,7 @@ package final class FrontWorld {
 
   package var fault: String? { guest.fault.map { "seed \(seed): \($0)" } ?? stuck }
   package func submit(_ request: GuestRequest) { if let device { guest.submit(device, request) } }
-  package func commit() { device?.commit() }
+  package func commit() { device?.commit(mayWait: seed % 2 == 1) }
   package var isOpen: Bool { device != nil }
 }
 

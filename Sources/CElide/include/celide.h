@@ -9,6 +9,28 @@
 /// the ARMv8 CRC instructions where present, and a table otherwise.
 uint32_t elide_crc32c(uint32_t seed, const void *bytes, size_t length);
 
+/// CRC-32C of each of `count` neighbouring blocks of 4096 bytes, from seed 0, written to `out` in host order.
+void elide_crc32c_blocks(const void *bytes, size_t count, void *out);
+
+/// How many of these blocks match `expected`, up to the first that does not.
+size_t elide_crc32c_matching(const void *bytes, size_t count, const uint32_t *expected);
+
+/// How many of `count` neighbouring blocks, of which the first is block r of its segment, are what their words say, up to
+/// the first that is not. A word is the CRC-32C of r (little-endian) and the block, continuing from `seed`, 0 stored as
+/// 0xFFFFFFFF; `words` points at that of the first block, in shared memory.
+size_t elide_words_matching(uint32_t seed, uint32_t r, const void *bytes, size_t count, const void *words);
+
+/// Copies `count` blocks of 4096 bytes out of a mapped file and checks the copies as `elide_words_matching` does; how many
+/// are right, up to the first that is not, or -1 when the file could not be read. `elide_catch_bus_errors` comes first.
+int64_t elide_copy_matching(void *to, const void *from, size_t count, uint32_t seed, uint32_t r, const void *words);
+
+/// From now on a SIGBUS inside `elide_copy_matching` ends that call; any other goes to whoever had it before.
+void elide_catch_bus_errors(void);
+
+/// SHA-256 of two messages at once, into 32 bytes each. 0, and nothing is written, where the processor has no instructions
+/// for it.
+int elide_sha256_two(const void *p, size_t np, const void *q, size_t nq, void *first, void *second);
+
 /// 1 when all `length` bytes are zero.
 int elide_is_zero(const void *bytes, size_t length);
 
@@ -33,6 +55,8 @@ void elide_name_thread(const char *name);
 // Linux calls that Glibc's Swift module leaves out, since they need _GNU_SOURCE. Results and errno as the calls give them.
 int elide_fallocate(int fd, int64_t length);
 void elide_start_writeback(int fd, int64_t offset, int64_t length);
+/// A hint for memory that is about to be touched: `p` is page aligned.
+void elide_want_huge_pages(void *p, size_t length);
 int elide_eventfd(void);
 int64_t elide_getrandom(void *bytes, size_t length);
 

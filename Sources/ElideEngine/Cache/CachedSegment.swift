@@ -5,8 +5,8 @@ import Synchronization
 /// One segment's local file, open, with its table of words in memory. Closed when the last reference goes, which the holder
 /// (`VolumeSegments`) arranges to be after the I/O thread has let go of its `SegmentSource`.
 ///
-/// The table was read once, when the file was opened, and is written through: a mapping of the file would make an error of
-/// the disk a SIGBUS of the process. What other processes store meanwhile is seen after `refresh`. Reading and storing are
+/// The table was read once, when the file was opened, and is written through: a mapping of it would make an error of the
+/// disk a SIGBUS of the process. The blocks are mapped for one reader only, which survives that (`Files.view`). What other processes store meanwhile is seen after `refresh`. Reading and storing are
 /// safe from any thread and any process: a block counts once its word matches its bytes.
 package final class CachedSegment: @unchecked Sendable {  // a table whose words are accessed atomically
   package let source: SegmentSource
@@ -26,10 +26,11 @@ package final class CachedSegment: @unchecked Sendable {  // a table whose words
     words.withUnsafeBytes { if let p = $0.baseAddress { table.copyMemory(from: p, byteCount: $0.count) } }
     column.withUnsafeBytes { if let p = $0.baseAddress { (table + words.count).copyMemory(from: p, byteCount: $0.count) } }
     let positions = placement == nil ? nil : UnsafePointer((table + words.count).assumingMemoryBound(to: UInt16.self))
-    source = SegmentSource(
+    let plain = SegmentSource(
       file: file, dataOffset: placement == nil ? UInt64(CacheFormat.dataOffset(blocks: blocks)) : 0, placement: positions,
       words: UnsafeRawPointer(table), blocks: blocks,
       seed: segmentSeed(volume: header.volume, segment: header.segment, seal: header.seal))
+    source = Self.viewed(plain, files)
     self.table = table
     self.files = files
     self.header = header
@@ -38,7 +39,27 @@ package final class CachedSegment: @unchecked Sendable {  // a table whose words
 
   deinit {
     table.deallocate()
+    if let data = source.data {
+      files.endView(data - Int(source.dataOffset), length: Int(source.dataLength + source.dataOffset))
+      Self.views.subtract(1, ordering: .relaxed)
+    }
     if ownsFile { files.close(source.file) }
+  }
+
+  /// Of this process, which may have some 65,000 mappings for everything.
+  private static let views = Atomic<Int>(0)
+  private static let viewLimit = 16384
+
+  /// Has the blocks mapped too, which spares the I/O thread a system call a run. Without that all goes on as before.
+  private static func viewed(_ source: SegmentSource, _ files: any Files) -> SegmentSource {
+    guard views.load(ordering: .relaxed) < viewLimit, let size = try? files.size(source.file), size > source.dataOffset,
+      let start = files.view(source.file, length: Int(size))
+    else { return source }
+    views.add(1, ordering: .relaxed)
+    var viewed = source
+    viewed.data = start + Int(source.dataOffset)
+    viewed.dataLength = size - source.dataOffset
+    return viewed
   }
 
   /// The file, so far its opener's, is closed with this object. Called once, by the opener, while it is attached.

@@ -16,6 +16,9 @@ struct Shipment {
   let blocks: UInt64
   var phase = Phase.waiting
   var backoff: Backoff
+  /// As the seal had them: 32 bytes a block, so only so many shipments keep them; others hash again.
+  var hashes: [Digest]?
+  static let withHashes = 64
 
   /// It holds a slot, and the memory of one body.
   var isInFlight: Bool { if case .waiting = phase { false } else { true } }
@@ -25,10 +28,11 @@ struct Shipment {
 enum SegmentEncoderJob {
   /// Every block is checked by its word as it is read: what leaves is what was sealed.
   static func run(
-    entry: SegmentEntry, content: Digest, file: CachedSegment, cache: SegmentCache, level: Int32
+    entry: SegmentEntry, content: Digest, file: CachedSegment, hashes: [Digest]?, cache: SegmentCache, level: Int32
   ) throws(SegmentError) -> EncodedSegmentBody {
     guard let zstd = ZstdCodec() else { throw .disk(Errno(ENOMEM)) }
-    let (body, hashes) = try BodyEncoder.encode(file, number: entry.number, level: level, codec: zstd)
+    let (body, hashes) = try BodyEncoder.encode(
+      file, number: entry.number, hashes: hashes, level: level, codec: zstd)
     let blob = body.encoding.encode(zstd)
     let encoding = Digest.sha256(blob)
     let event = EncodedSegment(

@@ -7,8 +7,11 @@ import ElideProjections
 //                                                      └─ backoff ──┘
 
 extension VolumeKeeper {
-  func addShipment(_ segment: UInt64, blocks: UInt64) {
-    shipments[segment] = Shipment(segment: segment, blocks: blocks, backoff: Backoff(context.configuration))
+  /// - Parameter hashes: of its blocks, where they are known; kept for a bounded number of shipments.
+  func addShipment(_ segment: UInt64, blocks: UInt64, hashes: [Digest]? = nil) {
+    var shipment = Shipment(segment: segment, blocks: blocks, backoff: Backoff(context.configuration))
+    if shipments.count < Shipment.withHashes { shipment.hashes = hashes }
+    shipments[segment] = shipment
     unsentBytes += blocks * 4096
   }
 
@@ -37,6 +40,7 @@ extension VolumeKeeper {
       shipmentFailed(number, "segment \(number): \(error)")
       return false
     }
+    let hashes = shipments[number]?.hashes
     shipments[number]?.phase = .encoding
     let (cache, level, results, stages) = (context.cache, context.configuration.level, results, context.stages)
     context.executor.submit(.ship) {
@@ -44,7 +48,8 @@ extension VolumeKeeper {
       let result: Result<EncodedSegmentBody, SegmentError>
       do throws(SegmentError) {
         result = .success(
-          try SegmentEncoderJob.run(entry: entry, content: content, file: file, cache: cache, level: level))
+          try SegmentEncoderJob.run(
+            entry: entry, content: content, file: file, hashes: hashes, cache: cache, level: level))
       } catch { result = .failure(error) }
       stages.add(.encode, bytes: Int(entry.blocks) * 4096, since: start)
       _ = results.send(.encoded(segment: number, result))

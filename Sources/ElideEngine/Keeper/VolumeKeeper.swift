@@ -38,6 +38,8 @@ package final class VolumeKeeper: Stepper {
   var wals: [UInt64: KeptWal] = [:]
   var wantsWal: Bool
   var walBackoff: Backoff
+  /// Flushes until the newest file was prepared.
+  var flushesSeen = StageTally()
   /// The chain after the last sealed wal.
   var chain: WALChain
   var dedup = DedupIndex()

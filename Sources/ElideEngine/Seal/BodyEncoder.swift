@@ -99,13 +99,23 @@ private struct BodyBuilder {
     units.append(
       SegmentEncoding.Unit(
         r: next, blocks: blocks, offset: offset, length: UInt32(stored.count), codec: compressed ? .zstd : .raw,
-        digest: Digest.sha256(stored)))
+        digest: Digest(words: (0, 0, 0, 0))))
     offset += UInt64(stored.count)
     next += blocks
     parts.append(stored)
+    if units.count % 2 == 0 { digestPair() }
+  }
+
+  /// Of the last two units at once, while they are in the processor's cache.
+  private mutating func digestPair() {
+    let last = units.count - 1
+    let (a, b) = parts[last - 1].withUnsafeBytes { p in parts[last].withUnsafeBytes { q in Digest.sha256(p, q) } }
+    units[last - 1].digest = a
+    units[last].digest = b
   }
 
   consuming func finish(_ hashes: [Digest]) -> EncodedBody {
+    if units.count % 2 == 1, let last = parts.last { units[units.count - 1].digest = Digest.sha256(last) }
     var table = ByteWriter(capacity: hashes.count * 32)
     for hash in hashes { table.digest(hash) }
     let encoding = SegmentEncoding(units: units, hashesOffset: offset, hashesDigest: Digest.sha256(table.bytes))

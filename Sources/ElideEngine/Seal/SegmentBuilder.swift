@@ -42,11 +42,17 @@ package struct SegmentBuilder {
   /// - Parameter dedup: where a block with this hash lies in another segment, if that may be pointed at.
   @discardableResult
   package mutating func addBlock(lba: UInt64, _ block: UnsafeRawPointer, dedup: (Digest) -> BlockHandle?) -> Outcome {
-    if elide_is_zero(block, 4096) != 0 {
+    let isZero = elide_is_zero(block, 4096) != 0
+    let hash = isZero ? nil : Digest.sha256(UnsafeRawBufferPointer(start: block, count: 4096))
+    return addBlock(lba: lba, hash: hash, dedup: dedup)
+  }
+
+  /// The same with the block's SHA-256 given: nil for a block of zeros.
+  package mutating func addBlock(lba: UInt64, hash: Digest?, dedup: (Digest) -> BlockHandle?) -> Outcome {
+    guard let hash else {
       append(lba, 1, .zero)
       return .zero
     }
-    let hash = Digest.sha256(UnsafeRawBufferPointer(start: block, count: 4096))
     if let r = inSegment[hash] {
       append(lba, 1, .duplicate(BlockHandle(segment: segment, r: r)))
       return .repeated

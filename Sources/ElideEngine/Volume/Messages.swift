@@ -56,6 +56,9 @@ package struct SegmentSource: @unchecked Sendable {
   package var placement: UnsafePointer<UInt16>?
   package var words: UnsafeRawPointer
   package var blocks: UInt32
+  /// Position 0 in a view of the file (`Files.view`), and how many bytes from there on are in it; nil where there is none.
+  package var data: UnsafeRawPointer?
+  package var dataLength: UInt64 = 0
   /// The seed of every word of this segment (`segmentSeed`).
   package var seed: UInt32
 

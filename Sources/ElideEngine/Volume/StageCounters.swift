@@ -11,7 +11,7 @@ package enum Stage: Int, CaseIterable, Sendable {
   case sync
   /// Reading a closed file, judging every block and writing down where it lies; `hash` is a part of it.
   case seal
-  /// SHA-256 of blocks while sealing.
+  /// Checking and SHA-256 of the blocks while sealing.
   case hash
   /// Making the body: reading, checking, compressing, digests.
   case encode

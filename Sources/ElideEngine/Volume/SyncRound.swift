@@ -60,7 +60,15 @@ final class SyncRound: @unchecked Sendable {  // handed to and fro by the flag `
 
   var isFinished: Bool { elide_load_acquire_u32(flag) != 0 }
 
+  /// Runs it on the calling thread, instead of `submit`.
+  func runHere() { sync() }
+
   private func run() {
+    sync()
+    wake.signal()
+  }
+
+  private func sync() {
     for i in 0..<count {
       do throws(Errno) { try files.sync(items[i].file) } catch {
         self.error = error.code
@@ -69,6 +77,5 @@ final class SyncRound: @unchecked Sendable {  // handed to and fro by the flag `
       }
     }
     elide_store_release_u32(flag, 1)
-    wake.signal()
   }
 }

@@ -128,11 +128,9 @@ extension VolumeDevice {
       guard try files.read(wal.pointee.file, into: bytes, at: UInt64(run.position) << 12) == bytes.count else { throw Errno.io }
     } catch { return .failed(EIO) }
     let crcs = wal.pointee.crcs + run.position
-    for i in 0..<n where elide_crc32c(0, buffer + i << 12, 4096) != crcs[i] {
-      counters.walMismatches &+= 1
-      return .failed(EIO)
-    }
-    return .done
+    if elide_crc32c_matching(buffer, n, crcs) == n { return .done }
+    counters.walMismatches &+= 1
+    return .failed(EIO)
   }
 
   /// Blocks of a segment from its local file, each checked against its word.
@@ -152,20 +150,30 @@ extension VolumeDevice {
     while n < most, elide_load_acquire_u32(source.words + 4 &* Int(r &+ n)) != 0,
       source.placement.map({ UInt32($0[Int(r &+ n)]) == position &+ n }) ?? true
     { n &+= 1 }
-    let bytes = UnsafeMutableRawBufferPointer(start: buffer, count: Int(n) << 12)
-    let got = (try? files.read(source.file, into: bytes, at: source.dataOffset &+ UInt64(position) << 12)) ?? -1
-    for i in 0..<n {
-      let word = elide_load_acquire_u32(source.words + 4 &* Int(r &+ i))
-      if got == bytes.count, blockWord(seed: source.seed, r: r &+ i, buffer + Int(i) << 12) == word { continue }
+    let right = copy(source, r, position, Int(n), into: buffer)
+    if right < Int(n) {
       // Not what was stored, or not readable: the fetcher looks again, and knows whether the block may be forgotten. Blocks
       // before it are good.
       counters.cacheMismatches &+= 1
-      if i == 0 { return readLent(lba, handle, limit: limit, into: buffer, count: &count) }
-      n = i
-      break
+      if right == 0 { return readLent(lba, handle, limit: limit, into: buffer, count: &count) }
     }
-    count = UInt64(n)
+    count = UInt64(right)
     return .done
+  }
+
+  /// Copies `n` neighbouring blocks out of a segment's file; how many of them are right, up to the first that is not.
+  private func copy(
+    _ source: SegmentSource, _ r: UInt32, _ position: UInt32, _ n: Int, into buffer: UnsafeMutableRawPointer
+  ) -> Int {
+    let words = source.words + 4 &* Int(r)
+    let from = UInt64(position) << 12
+    if let data = source.data, from &+ UInt64(n << 12) <= source.dataLength {
+      let right = elide_copy_matching(buffer, data + Int(from), n, source.seed, r, words)
+      if right >= 0 { return Int(right) }
+    }
+    let bytes = UnsafeMutableRawBufferPointer(start: buffer, count: n << 12)
+    let got = (try? files.read(source.file, into: bytes, at: source.dataOffset &+ from)) ?? -1
+    return got == bytes.count ? elide_words_matching(source.seed, r, buffer, n, words) : 0
   }
 
   /// Blocks that are in no file, and perhaps in memory: a fetch brought them, and the disk is full.

@@ -22,8 +22,8 @@ extension VolumeDevice {
   }
 
   /// Starts a round if somebody waits for one, or a closed file is not durable yet. One runs at a time: who comes while
-  /// it runs is in the next.
-  func startRound() {
+  /// it runs is in the next. `mayWait`: a short one runs here.
+  func startRound(mayWait: Bool) {
     guard !isRoundRunning, failure == 0 else { return }
     var wanted = !unsyncedWaiters.isEmpty
     var dirty = false
@@ -56,8 +56,15 @@ extension VolumeDevice {
     counters.syncRounds &+= 1
     roundStart = stages.now()
     roundBytes = counters.bytesAppended
-    round.submit(to: executor)
+    guard mayWait, all, roundBytes &- syncedBytes <= Self.shortRound else { return round.submit(to: executor) }
+    round.runHere()
+    finishRound()
+    // A file that is durable now may have to be announced.
+    if wals.count > 1 { wake.signal() }
   }
+
+  /// Bytes that the disk takes in well under a millisecond.
+  private static let shortRound: UInt64 = 1 << 20
 
   /// Takes in the round that has ended.
   func finishRound() {

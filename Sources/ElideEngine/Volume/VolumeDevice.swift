@@ -216,9 +216,11 @@ package final class VolumeDevice: BlockDevice {
     }
   }
 
-  package func commit() {
+  package func commit() { commit(mayWait: false) }
+
+  package func commit(mayWait: Bool) {
     appendGathered()
-    startRound()
+    startRound(mayWait: mayWait)
     map.quiesce()
     sources.quiesce()
     deliver()

@@ -6,15 +6,19 @@ package enum WALFile {
   /// directory synced. Only after this returned may `wal_opened` be journaled. A file of that name left by a crash before
   /// its journal entry is replaced.
   ///
+  /// With `written` all of it is written with zeros, which costs as many bytes as the file has, and spares every later sync
+  /// the file system's journal.
+  ///
   /// A crash inside leaves at most a file that no journal entry names.
   package static func create(
-    _ files: any Files, directory: String, volume: ULID, number: UInt64, geometry: WALGeometry
+    _ files: any Files, directory: String, volume: ULID, number: UInt64, geometry: WALGeometry, written: Bool = false
   ) throws(Errno) -> FileID {
     let path = WALFormat.path(directory: directory, number: number)
     if files.exists(path) { try files.remove(path) }
     let file = try files.open(path, .createNew)
     do {
       try files.allocate(file, size: UInt64(geometry.fileBlocks * WALFormat.block))
+      if written { try writeZeros(files, file, blocks: geometry.fileBlocks) }
       let header = WALFileHeader.encode(volume: volume, number: number, fileBlocks: geometry.fileBlocks)
       try header.withUnsafeBufferPointer { (b) throws(Errno) in try files.write(file, UnsafeRawBufferPointer(b), at: 0) }
       try files.sync(file)
@@ -24,6 +28,17 @@ package enum WALFile {
       throw error
     }
     return file
+  }
+
+  private static func writeZeros(_ files: any Files, _ file: FileID, blocks: Int) throws(Errno) {
+    let piece = 256
+    let zeros = UnsafeMutableRawBufferPointer.allocate(byteCount: piece * WALFormat.block, alignment: WALFormat.block)
+    defer { zeros.deallocate() }
+    zeros.initializeMemory(as: UInt8.self, repeating: 0)
+    for first in stride(from: 0, to: blocks, by: piece) {
+      let count = min(piece, blocks - first) * WALFormat.block
+      try files.write(file, UnsafeRawBufferPointer(rebasing: zeros[..<count]), at: UInt64(first * WALFormat.block))
+    }
   }
 
   /// Opens a journaled file and checks that it is the one meant. Returns how many blocks of it may hold frames.

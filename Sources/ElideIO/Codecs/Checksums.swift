@@ -32,6 +32,18 @@ package struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
       return Digest(bytes: UnsafeRawBufferPointer(out))
     }
   }
+  /// SHA-256 of two buffers, at once where the processor can.
+  package static func sha256(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> (Digest, Digest) {
+    let both = withUnsafeTemporaryAllocation(byteCount: 64, alignment: 8) { out -> (Digest, Digest)? in
+      guard let p = a.baseAddress, let q = b.baseAddress, let o = out.baseAddress,
+        elide_sha256_two(p, a.count, q, b.count, o, o + 32) != 0
+      else { return nil }
+      return (
+        Digest(bytes: UnsafeRawBufferPointer(rebasing: out[..<32])), Digest(bytes: UnsafeRawBufferPointer(rebasing: out[32...]))
+      )
+    }
+    return both ?? (sha256(a), sha256(b))
+  }
   package static func sha256(_ bytes: [UInt8]) -> Digest { bytes.withUnsafeBytes { sha256($0) } }
 
   package var bytes: [UInt8] {

@@ -63,8 +63,8 @@ package enum StatusContext: UInt8, Sendable {
 /// A block device as seen by one I/O thread. Every member is called on that thread only.
 ///
 /// The thread's round: take what the sockets hold, `submit` each request, `commit` once (this appends the batch of
-/// writes and completes them), then `poll` when `wakeDescriptor` became readable. No member waits for the disk's flush,
-/// the network or another thread.
+/// writes and completes them), then `poll` when `wakeDescriptor` became readable. No member but `commit(mayWait:)` waits for
+/// the disk's flush, and none for the network or another thread.
 package protocol BlockDevice: AnyObject {
   /// Bytes; may grow while served.
   var size: UInt64 { get }
@@ -74,7 +74,14 @@ package protocol BlockDevice: AnyObject {
   var wakeDescriptor: Int32 { get }
   func submit(_ request: BlockRequest) -> Submission
   func commit()
+  /// The same for a thread that has nothing else to do before this device's requests are complete: the device may wait for
+  /// a short sync right here, which spares two changes of thread.
+  func commit(mayWait: Bool)
   func poll()
   /// Appends runs that cover [offset, offset+length), at most `limit` of them (the tail may be left out).
   func status(_ context: StatusContext, offset: UInt64, length: UInt64, limit: Int, into: inout [BlockExtent])
+}
+
+extension BlockDevice {
+  package func commit(mayWait: Bool) { commit() }
 }

@@ -70,6 +70,9 @@ struct Connection: ~Copyable {
   var parked: NBDRequest?
   /// With the device.
   var submitted = 0
+  /// Bytes of reads that were done at once since replies were last sent in the midst of a batch.
+  var unsent = 0
+  static let sendEarly = 256 << 10
   /// Of its buffers.
   var bytes = 0
 

@@ -11,6 +11,12 @@ extension Connection {
   mutating func process(_ loop: ServerLoop) -> Bool {
     var progress = false
     while phase == .transmission {
+      // Large reads go out as they are done: their bytes are still in the processor's cache, and the client takes them while
+      // the next are read.
+      if unsent >= Self.sendEarly {
+        unsent = 0
+        _ = flush(loop)
+      }
       if let request = parked {
         guard begin(request, loop) else { break }
         parked = nil
@@ -142,7 +148,10 @@ extension Connection {
     s.pointee.state = .submitted
     submitted &+= 1
     loop.touch(entry)
-    if case .done(let error) = entry.device.submit(request) { complete(slot, error, loop) }
+    if case .done(let error) = entry.device.submit(request) {
+      complete(slot, error, loop)
+      if operation == .read { unsent &+= Int(request.length) }
+    }
   }
 
   /// The device is done with a request.

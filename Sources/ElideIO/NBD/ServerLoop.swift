@@ -260,12 +260,21 @@ final class ServerLoop {
     }
   }
 
+  /// There is one client, and it waits for the one request it has sent: nobody is held up by waiting with it.
+  private var isOnlyOneWaiting: Bool {
+    guard touched.count == 1, listed.count == 1, freeIndices.count &+ 1 == configuration.maximumConnections, !isDraining,
+      let connection = connections[listed[0]]
+    else { return false }
+    return connection.pointee.submitted == 1 && connection.pointee.slab.used == 1
+  }
+
   private func commit() {
+    let mayWait = isOnlyOneWaiting
     // A commit may not touch another device, but indices are safe whatever it does.
     var index = 0
     while index < touched.count {
       touched[index].isTouched = false
-      touched[index].device.commit()
+      touched[index].device.commit(mayWait: mayWait)
       index += 1
     }
     touched.removeAll(keepingCapacity: true)

@@ -118,6 +118,16 @@ package final class HostFiles: Files {
     return info.st_nlink > 0
   }
 
+  package func view(_ file: FileID, length: Int) -> UnsafeRawPointer? {
+    elide_catch_bus_errors()
+    guard let address = mmap(nil, length, PROT_READ, MAP_SHARED, file.raw, 0), address != MAP_FAILED else { return nil }
+    return UnsafeRawPointer(address)
+  }
+
+  package func endView(_ address: UnsafeRawPointer, length: Int) {
+    _ = munmap(UnsafeMutableRawPointer(mutating: address), length)
+  }
+
   package func makeDirectory(_ path: String) throws(Errno) {
     if mkdir(path, 0o700) == 0 { return }
     switch Errno.current.code {

@@ -50,6 +50,11 @@ package protocol Files: AnyObject, Sendable {
   func dropCache(_ file: FileID)
   /// Whether the file still has a name: false once the last was removed, or given to another file.
   func isLinked(_ file: FileID) throws(Errno) -> Bool
+  /// Maps [0, length) for `elide_copy_matching`, the one reader that survives a disk that fails under a mapping; anything else
+  /// that touches it may end the process. nil where files are read by `read` only, as simulated ones are, so that every fault
+  /// is seen. Valid until `endView`, even after `close` and `remove`.
+  func view(_ file: FileID, length: Int) -> UnsafeRawPointer?
+  func endView(_ address: UnsafeRawPointer, length: Int)
 
   func makeDirectory(_ path: String) throws(Errno)  // parents too; success when it exists
   func syncDirectory(_ path: String) throws(Errno)
@@ -67,6 +72,9 @@ package protocol Files: AnyObject, Sendable {
 }
 
 extension Files {
+  package func view(_ file: FileID, length: Int) -> UnsafeRawPointer? { nil }
+  package func endView(_ address: UnsafeRawPointer, length: Int) {}
+
   /// Writes one buffer; see `write(_:_:at:)`.
   package func write(_ file: FileID, _ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(Errno) {
     var vector = iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count)
