@@ -4,7 +4,9 @@
     bench.py [--elide PATH] [--seconds 3] [--rounds 3] [--dir DIR] [--rows part,…] [--plain] [--json FILE]
 
 Each row is one kind of work for Elide and one peer, in interleaved rounds, so that noise meets both alike. Printed are minimum, median
-and maximum of each, the ratio of the medians, and the target. Only ratios mean anything: the machine is shared.
+and maximum of each, the ratio of the medians, and the target. Only ratios mean anything: the machine is shared. On a machine where
+others compile, even they mean little; what the server's threads used of the processors for each request ("cpu", microseconds) is then
+the steadier figure. It counts sealing, encoding and uploading too, as far as they ran meanwhile.
 
 Rows "disk" lie on a file system of their own, on a loop device over a file in DIR that was written once: on a thin disk the first write
 of a place costs many times the second, and a peer that overwrites its file would be compared with the disk's allocator. The device also
@@ -35,7 +37,13 @@ ROWS = {
     "sequential read after random overwrite": (SEQ | dict(rw="read"), "MiB/s", "elide-apart", "nbdkit-memory", 1.2),
 }
 # What must be done to both servers before a row.
-BEFORE = {"sequential read after random overwrite": dict(rw="randwrite", bs="4k", iodepth=32, io_size="768m")}
+FLUSHES = dict(rw="randwrite", bs="4k", iodepth=1, fsync=1, io_size="40m")
+BEFORE = {
+    "sequential read after random overwrite": dict(rw="randwrite", bs="4k", iodepth=32, io_size="768m"),
+    # So that the write-ahead file in use is one that was prepared while flushes were frequent.
+    "FLUSH after one 4 KiB write, median": FLUSHES,
+    "FLUSH after one 4 KiB write, p99": FLUSHES,
+}
 
 # Rows that begin when nothing of earlier ones is left to be done; the others take the machine as they find it.
 QUIET = {name for name in ROWS if "read" in name or "FLUSH" in name}
@@ -94,8 +102,20 @@ class Server:
                 sys.exit(f"{name} does not come up; see {self.log.name}: {open(self.log.name).read()[-500:]}")
             time.sleep(0.05)
 
+    def ticks(self):
+        with open(f"/proc/{self.process.pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
     def fio(self, options, seconds=None):
-        return fio(options | dict(ioengine="nbd", uri=self.uri), seconds)
+        before = self.ticks()
+        job = fio(options | dict(ioengine="nbd", uri=self.uri), seconds)
+        used = (self.ticks() - before) / os.sysconf("SC_CLK_TCK")
+        # The ramp is not in fio's count of requests, but in the server's time.
+        counted = (job["read"]["runtime"] + job["write"]["runtime"]) / (2 if job["read"]["runtime"] and job["write"]["runtime"] else 1)
+        share = counted / 1000 / (counted / 1000 + (0.5 if seconds else 0)) if counted else 1
+        job["cpu"] = used * share * 1e6 / max(1, job["read"]["total_ios"] + job["write"]["total_ios"])
+        return job
 
     def status(self, elide):
         text = run(["env"] + [f"{k}={v}" for k, v in self.environment.items()] + [elide, "status", "--json"])
@@ -197,7 +217,7 @@ class Bench:
                 self.servers.pop(kind).stop()
 
     def row(self, name, options, kind, mine, peer, target):
-        figures = {mine: [], peer: []}
+        figures, cpu = {mine: [], peer: []}, {mine: [], peer: []}
         for server in figures:
             if name in BEFORE:
                 self.server(server).fio(BEFORE[name])
@@ -205,9 +225,11 @@ class Bench:
                 self.server(server).settle(self.arguments.elide)
         for _ in range(self.arguments.rounds):
             for server in figures:
-                figures[server].append(metric(self.server(server).fio(options, self.arguments.seconds), kind))
+                job = self.server(server).fio(options, self.arguments.seconds)
+                figures[server].append(metric(job, kind))
+                cpu[server].append(job.get("cpu", 0))
         a, b = (statistics.median(figures[s]) for s in figures)
-        self.say(name, kind, figures, a / b, target, "flush" in kind)
+        self.say(name, kind, figures, a / b, target, "flush" in kind, {s: statistics.median(v) for s, v in cpu.items()})
 
     def amplification(self, name, options, target):
         server = self.server("elide-apart")
@@ -218,13 +240,14 @@ class Bench:
             ratios.append((self.disk.written() - before) / job["write"]["io_bytes"])
         self.say(name, "ratio", {"elide-apart": ratios}, statistics.median(ratios), target, True)
 
-    def say(self, name, kind, figures, ratio, target, less):
-        self.results[name] = dict(figures=figures, ratio=ratio, target=target, unit=kind)
+    def say(self, name, kind, figures, ratio, target, less, cpu={}):
+        self.results[name] = dict(figures=figures, ratio=ratio, target=target, unit=kind, cpu=cpu)
+        used = "   cpu " + " / ".join(f"{v:.1f}" for v in cpu.values()) if cpu else ""
         digits = 2 if kind == "ratio" else 0
         show = lambda v: "/".join(f"{x:,.{digits}f}" for x in (min(v), statistics.median(v), max(v)))
         met = ratio <= target if less else ratio >= target
         sides = "   ".join(f"{s} {show(v):>24}" for s, v in figures.items())
-        print(f"{name:44} {kind:12} {sides}   {ratio:5.2f}x  target {'≤' if less else '≥'} {target} {'ok' if met else 'MISSED'}", flush=True)
+        print(f"{name:44} {kind:12} {sides}   {ratio:5.2f}x  target {'≤' if less else '≥'} {target} {'ok' if met else 'MISSED'}{used}", flush=True)
 
     def stages(self):
         """Where the time went in the servers that still run."""

@@ -6,8 +6,9 @@ import Synchronization
 /// (`VolumeSegments`) arranges to be after the I/O thread has let go of its `SegmentSource`.
 ///
 /// The table was read once, when the file was opened, and is written through: a mapping of it would make an error of the
-/// disk a SIGBUS of the process. The blocks are mapped for one reader only, which survives that (`Files.view`). What other processes store meanwhile is seen after `refresh`. Reading and storing are
-/// safe from any thread and any process: a block counts once its word matches its bytes.
+/// disk a SIGBUS of the process. The blocks are mapped for one reader only, which survives that (`Files.view`). What other
+/// processes store meanwhile is seen after `refresh`. Reading and storing are safe from any thread and any process: a block
+/// counts once its word matches its bytes.
 package final class CachedSegment: @unchecked Sendable {  // a table whose words are accessed atomically
   package let source: SegmentSource
   let header: CacheHeader
