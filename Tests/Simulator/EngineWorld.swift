@@ -22,6 +22,8 @@ package final class EngineWorld {
   private var promisesAcknowledged = true
   /// The store fails now and then, so requests may be answered late, or never.
   private var wrong: String?
+  /// Why the last opening after a lie was refused.
+  package private(set) var lastRefusal = ""
   /// What the newest cut that was reported must hold, as a moment of the model.
   private var reported: UInt64 = 0
   private var cuts: [(reply: Reply<UInt64>, mark: UInt64)] = []
@@ -176,18 +178,31 @@ package final class EngineWorld {
     }
   }
 
-  /// The disk lied about the last transaction of the journal. Between a crash and `open`.
-  package func loseLastTransaction() -> Bool {
-    host.journals.disk(DataDirectory(root: "/data").volume(volume))?.loseLastTransaction() ?? false
+  /// The disk lied about the last transactions of the journal. Between a crash and `open`; false when there were not as many.
+  package func loseLastTransactions(_ count: Int = 1) -> Bool {
+    for _ in 0..<count where disk?.loseLastTransaction() != true { return false }
+    return true
   }
 
+  package var disk: SimJournalDisk? { host.journals.disk(DataDirectory(root: "/data").volume(volume)) }
+  /// Entries of the journal that are durable.
+  package var entries: Int { disk?.entries.count ?? 0 }
+
   /// Opens after the disk lied: refusing is an answer, serving one moment of history is one, a mixture is none.
-  package func openAfterLie() throws -> Bool {
+  ///
+  /// - Parameter published: what was reported as published must be there.
+  package func openAfterLie(published: Bool = false) throws -> Bool {
     let engine = try host.process()
-    guard let opened = try? engine.openLocal(volume) else {
+    let entries = entries
+    let opened: OpenedVolume
+    do throws(ElideError) { opened = try engine.openLocal(volume) } catch {
       count("refused after a lie")
+      trace.note(UInt64(error.message.utf8.count))
+      lastRefusal = error.message
       return false
     }
+    // One entry is that it was opened.
+    if self.entries > entries + 1 { count("rolled forward after a lie") }
     let found: [[UInt8]]
     do throws(SimGuest.Unreadable) {
       found = try SimGuest.readAll(
@@ -201,10 +216,14 @@ package final class EngineWorld {
       count("unreadable after a lie")
       return false
     }
-    if let text = guest.model.faultOfCopy(found.map { DeviceModel.hash($0) }, since: 0) {
+    if let text = guest.model.faultOfCopy(found.map { DeviceModel.hash($0) }, since: published ? reported : 0) {
       throw Wrong("seed \(seed): after a lie of the disk: \(text)")
     }
     count("served after a lie")
+    self.engine = engine
+    self.opened = opened
+    opened.device.sink = guest
+    guest.model.survive(found)
     return true
   }
 

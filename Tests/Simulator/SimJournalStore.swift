@@ -7,17 +7,16 @@ package final class SimJournalDisk: @unchecked Sendable {  // one thread steps a
   package fileprivate(set) var entries: [[UInt8]] = []
   package fileprivate(set) var blobs: [Digest: [UInt8]] = [:]
   package fileprivate(set) var rows: [String: [UInt8]] = [:]
-  /// Takes the last transaction back: a disk that lied about it.
-  fileprivate var undo: (() -> Void)?
+  /// Take transactions back, the last one last: a disk that lied about them.
+  fileprivate var undo: [() -> Void] = []
   package fileprivate(set) var commits: UInt64 = 0
 
   package init() {}
 
-  /// Loses the last committed transaction, once; false when there is none to lose.
+  /// Loses the last committed transaction, up to 64 of them one by one; false when there is none to lose.
   package func loseLastTransaction() -> Bool {
-    guard let undo else { return false }
-    undo()
-    self.undo = nil
+    guard let last = undo.popLast() else { return false }
+    last()
     return true
   }
 
@@ -104,7 +103,8 @@ package final class SimJournalStore: JournalStore, @unchecked Sendable {
     }
     disk.entries.append(contentsOf: entries.map(\.raw))
     disk.commits += 1
-    disk.undo = {
+    if disk.undo.count == 64 { disk.undo.removeFirst() }
+    disk.undo.append {
       disk.entries.removeSubrange(count...)
       for (key, value) in oldRows.reversed() { disk.rows[key] = value }
       for digest in newBlobs { disk.blobs[digest] = nil }

@@ -5,8 +5,9 @@ import ElideProjections
 /// A volume of this data directory, locked and folded to its head: what a keeper is made of. Whoever has it serves the
 /// volume; `close` (or the end of the process) gives it up.
 ///
-/// Opening loads the newest local checkpoint and folds the journal's tail; it never asks the store. Then the write-ahead
-/// files are recovered: everything kept is durable, and `opened` says in the journal where the log ended.
+/// Opening asks the store for one page, the one that would come next (`PagesAhead`), loads the newest local checkpoint and folds
+/// the journal's tail. Then the write-ahead files are recovered: everything kept is durable, and `opened` says in the journal
+/// where the log ended.
 package final class LocalOpening {
   package let context: KeeperContext
   package let journalStore: any JournalStore
@@ -35,7 +36,10 @@ package final class LocalOpening {
       throw ElideError(error, volume)
     }
     do throws(ElideError) {
-      let opening = try LocalOpening(engine, engine.context(volume, key: key), journal, lock)
+      let context = engine.context(volume, key: key)
+      try PagesAhead(context, journal).readIn()
+      let opening = try LocalOpening(engine, context, journal, lock)
+      opening.removeOldMaps()
       opening.log = try opening.recoverLog(try KeptRows(journal, volume).marks())
       return opening
     } catch {
@@ -60,6 +64,15 @@ package final class LocalOpening {
       store: store, log: context.log, identity: context.identity, clock: engine.world.clock, random: engine.world.random)
     segments = VolumeSegments(directory: tables.directory, cache: engine.cache)
     log = RecoveredLog(end: recovered.chain)
+  }
+
+  /// Local checkpoints that no row names: older ones, and what a crash left between the file and its row. Their objects in the
+  /// store stay, since only an entry of the journal may delete there.
+  private func removeOldMaps() {
+    let named = [recovered.checkpoint?.fileName, recovered.pageLog.checkpoint?.key.split(separator: "/").last.map(String.init)]
+    for name in (try? context.world.files.list(context.directory.maps)) ?? [] where !named.contains(name) {
+      try? context.world.files.remove("\(context.directory.maps)/\(name)")
+    }
   }
 
   /// Closes the journal and gives up the lock. Files of the log are the keeper's.
