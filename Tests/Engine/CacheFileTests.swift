@@ -200,6 +200,23 @@ import Testing
     #expect(world.segments.cache.counters.filesEvicted > 0)
   }
 
+  /// Hashes and encoding count, go after the blocks, and go.
+  @Test func whatIsKeptBesideBlocksIsEvictedToo() throws {
+    let world = try CacheWorld(count: 20)
+    let cache = world.segments.cache
+    try world.fetcher.fetch(segment: 5, r: 0, count: 20)
+    try BlockSums.write(world.blocks.map { Digest.sha256($0) }, for: world.entry, in: cache)
+    let before = try #require(cache.usage().first)
+    #expect(before.sidecars > 128 + 20 * 32 && before.total == before.bytes + before.sidecars)
+    #expect(cache.trim(to: before.sidecars) == before.bytes)
+    #expect(cache.usage().map(\.sidecars) == [before.sidecars] && cache.usage().map(\.bytes) == [0])
+    #expect(BlockSums.read(for: world.entry, in: cache) != nil)
+    #expect(cache.trim(to: 0) == before.sidecars)
+    #expect(try cache.usage().isEmpty && HostFiles().list(world.directory.path + "/cache/\(world.volume)") == [])
+    try world.fetcher.fetch(segment: 5, r: 0, count: 20)
+    #expect(cache.trim(to: 0) > 0 && cache.usage().isEmpty)
+  }
+
   @Test func onlyOneProcessEvictsAtATime() throws {
     let world = try CacheWorld(count: 20)
     try world.fetcher.fetch(segment: 5, r: 0, count: 20)

@@ -4,8 +4,12 @@ import ElideIO
 package struct CacheUsage: Equatable, Sendable {
   package var volume: ULID
   package var segment: UInt64
-  /// Bytes on disk of blocks and tables: present blocks of a cache file, all of a write-ahead file.
+  /// Bytes on disk of blocks and tables: present blocks of a cache file, all of a write-ahead file. 0 when only hashes or the
+  /// encoding are left.
   package var bytes: UInt64
+  /// Bytes of hashes and encoding.
+  package var sidecars: UInt64 = 0
+  package var total: UInt64 { bytes + sidecars }
   /// Read through since the hand last passed.
   package var used: Bool
   /// A write-ahead file with its map, rather than a cache file.
@@ -47,8 +51,12 @@ extension SegmentCache {
     guard let lock = try? files.lock(root + "/lock") else { return 0 }
     defer { files.close(lock) }
     let all = usage()
-    var total = all.reduce(0) { $0 + $1.bytes }
+    var total = all.reduce(0) { $0 + $1.total }
     var freed: UInt64 = 0
+    func give(_ bytes: UInt64) {
+      freed += bytes
+      total -= min(total, bytes)
+    }
     if total > target, !all.isEmpty {
       let hand = state.withLock { $0.hand }
       let start = all.firstIndex { ($0.volume, $0.segment) >= hand } ?? 0
@@ -61,11 +69,11 @@ extension SegmentCache {
           continue
         }
         if step >= all.count, !file.used { continue }
-        let n = evict(volume: file.volume, segment: file.segment)
-        freed += n
-        total -= min(total, file.bytes)
+        // Hashes and encoding outlive the blocks by one round: they are small, and save a request or a duplicate.
+        give(file.bytes > 0 ? evict(volume: file.volume, segment: file.segment) : removeSidecars(file))
         state.withLock { $0.hand = (file.volume, file.segment + 1) }
       }
+      for file in all where total > target && !file.isKept && file.bytes > 0 { give(removeSidecars(file)) }
     }
     state.withLock { $0.counted = total }
     return freed
@@ -73,20 +81,48 @@ extension SegmentCache {
 
   /// The disk is full: gives back a sixteenth of the cache, 64 MiB at least. False when there was nothing to give.
   func makeRoom() -> Bool {
-    let total = usage().reduce(0) { $0 + $1.bytes }
+    let total = usage().reduce(0) { $0 + $1.total }
     return trim(to: total - min(total, max(total / 16, 64 << 20))) > 0
   }
 
-  /// Every segment with blocks in the cache, in order of volume and number. Reads each file's table: 4 bytes a block.
+  /// Every segment with anything in the cache, of all volumes, in order of volume and number. Reads each file's table: 4 bytes a
+  /// block.
   package func usage() -> [CacheUsage] {
     var all: [CacheUsage] = []
     for name in (try? files.list(root)) ?? [] {
       guard let volume = ULID(name) else { continue }
+      var sidecars: [UInt64: UInt64] = [:]
+      var found: [CacheUsage] = []
       for name in (try? files.list(directory(volume))) ?? [] {
-        if let n = CacheFormat.segment(named: name), let found = usage(volume, n) { all.append(found) }
+        if let n = CacheFormat.segment(named: name) {
+          if let blocks = usage(volume, n) { found.append(blocks) }
+        } else if Self.sidecars.contains(where: name.hasSuffix), let n = CacheFormat.segment(named: name.prefix(16)) {
+          sidecars[n, default: 0] += size(directory(volume) + "/" + name)
+        }
+      }
+      for i in found.indices { found[i].sidecars = sidecars.removeValue(forKey: found[i].segment) ?? 0 }
+      all += found
+      for (n, bytes) in sidecars.sorted(by: { $0.key < $1.key }) {
+        all.append(
+          CacheUsage(volume: volume, segment: n, bytes: 0, sidecars: bytes, used: false, isPlaced: false, isKept: false))
       }
     }
     return all.sorted { ($0.volume, $0.segment) < ($1.volume, $1.segment) }
+  }
+
+  /// What is kept beside a segment's blocks, and has no use of its own to be marked.
+  private static let sidecars = [".sums", ".encoding"]
+
+  private func size(_ path: String) -> UInt64 {
+    guard let file = try? files.open(path, .read) else { return 0 }
+    defer { files.close(file) }
+    return (try? files.size(file)) ?? 0
+  }
+
+  private func removeSidecars(_ usage: CacheUsage) -> UInt64 {
+    let path = CacheFormat.path(directory(usage.volume), usage.segment)
+    remove(Self.sidecars.map { path + $0 })
+    return usage.sidecars
   }
 
   private func usage(_ volume: ULID, _ segment: UInt64) -> CacheUsage? {

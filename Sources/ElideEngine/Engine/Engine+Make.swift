@@ -111,6 +111,8 @@ extension Engine {
         defer { world.files.close(lock) }
         world.files.removeTree(left.root)
       }
+      // What an import had not uploaded is kept from eviction.
+      world.files.removeTree(cache.directory(seen.volume))
     }
     guard try names.replace(name, seen, with: row) else {
       throw ElideError(.usage, "the name '\(name)' is being taken by another process")

@@ -68,9 +68,11 @@ package final class Engine: Sendable {
     let store = try openStore(url ?? "file://\(absolute(dataDirectory))/store", world, create: createStore)
     let executor: ThreadExecutor
     do throws(Errno) { executor = try ThreadExecutor() } catch { throw ElideError(error, doing: "start threads") }
-    return try Engine(
+    let engine = try Engine(
       world: world, directory: directory, store: store, names: try LMDBNameTable(directory.names, world.files),
       journals: LMDBJournals(files: world.files), executor: executor, configuration: configuration)
+    if let budget = try HostSettings(world.files, dataDirectory: dataDirectory).cacheBytes { engine.cache.budget = budget }
+    return engine
   }
 
   /// Opens a store by its URL.

@@ -25,7 +25,7 @@ struct CacheStatus: ParsableCommand {
   func run() throws {
     let usage = try options.engine(createStore: false).cache.usage()
     let rows = Dictionary(grouping: usage, by: \.volume).sorted { $0.key < $1.key }.map { volume, segments in
-      Row(volume: volume.description, segments: segments.count, bytes: segments.reduce(0) { $0 + $1.bytes })
+      Row(volume: volume.description, segments: segments.count, bytes: segments.reduce(0) { $0 + $1.total })
     }
     if json.json { return try Output.json(Document(volumes: rows)) }
     Output.table(["VOLUME", "SEGMENTS", "ON DISK"], rows.map { [$0.volume, "\($0.segments)", ByteSize.text($0.bytes)] })

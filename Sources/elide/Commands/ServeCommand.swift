@@ -29,6 +29,9 @@ struct ServeCommand: AsyncParsableCommand {
   @Option(name: .long, help: "Look for requests this long before sleeping, in microseconds; costs a core, saves latency.")
   var spin = 0
 
+  @Option(name: .long, help: "Bytes of disk for the block cache of this host, such as 100G; else as elide.toml says, or 32G.")
+  var cacheBytes: ByteSize?
+
   func validate() throws {
     if targets.isEmpty { throw ValidationError("Name a volume to serve.") }
     if nbd.isEmpty && run == nil && !SocketActivation.isOffered {
@@ -44,6 +47,7 @@ struct ServeCommand: AsyncParsableCommand {
     Interrupt.install()
     var addresses = try TransportOptions.addresses(nbd, orInherited: run == nil)
     let engine = try options.engine()
+    if let cacheBytes { engine.cache.budget = cacheBytes.bytes }
     let session = ServeSession(engine)
     defer { session.abandon() }
     for target in targets { try session.open(target, readOnly: readOnly) }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ElideEngine
 
 /// A size in bytes as people write it: `4096`, `512M`, `10G`, `1.5T`. Units are powers of 1024; `KiB`, `MiB` … and the
 /// bare letters mean the same.
@@ -8,24 +9,8 @@ struct ByteSize: Equatable, ExpressibleByArgument {
   init(bytes: UInt64) { self.bytes = bytes }
 
   init?(argument: String) {
-    let text = argument.lowercased()
-    let digits = text.prefix { $0.isNumber || $0 == "." }
-    let shift: UInt64
-    switch text.dropFirst(digits.count) {
-    case "", "b": shift = 0
-    case "k", "kib": shift = 10
-    case "m", "mib": shift = 20
-    case "g", "gib": shift = 30
-    case "t", "tib": shift = 40
-    default: return nil
-    }
-    if let whole = UInt64(digits) {
-      guard whole <= UInt64.max >> shift else { return nil }
-      bytes = whole << shift
-    } else {
-      guard let value = Double(digits), value >= 0, value < 1e9 else { return nil }
-      bytes = UInt64(value * Double(UInt64(1) << shift))
-    }
+    guard let bytes = HostSettings.bytes(argument) else { return nil }
+    self.bytes = bytes
   }
 
   /// "1.5 GiB": three significant digits at most.
