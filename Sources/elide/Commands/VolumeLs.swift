@@ -19,15 +19,10 @@ struct VolumeLs: AsyncParsableCommand {
 
   func run() async throws {
     guard !path.contains("\""), !path.contains("\n") else { throw ElideError(.usage, "'\(path)' is no path that debugfs takes") }
-    var serve = ServeCommand()
+    // Parsed, so that options which are not named here have their defaults.
+    var serve = try ServeCommand.parse(["--read-only", "--run", Self.script(path: path, name: volume), "--", volume])
     serve.options = options
-    serve.transport = TransportOptions()
-    serve.targets = [volume]
-    serve.nbd = []
-    serve.readOnly = true
-    serve.spin = 0
     serve.isQuiet = true
-    serve.run = Self.script(path: path, name: volume)
     do { try await serve.run() } catch let error as ElideError where error.kind == .owned {
       throw ElideError(.owned, "\(error.message); list a snapshot of it: elide volume ls \(volume)@LABEL")
     }
