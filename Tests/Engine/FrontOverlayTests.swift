@@ -38,14 +38,14 @@ import Testing
       }
       overlay.checkInvariants()
       while oldest + UInt64.random(in: 0...4, using: &dice) < wal {
-        drop(&overlay, &model, oldest, noted[oldest] ?? [])
+        drop(&overlay, &model, oldest, noted[oldest] ?? [], blocks, &dice)
         overlay.checkInvariants()
         oldest += 1
         compare(overlay, model, blocks, &dice)
       }
     }
     while oldest <= 12 {
-      drop(&overlay, &model, oldest, noted[oldest] ?? [])
+      drop(&overlay, &model, oldest, noted[oldest] ?? [], blocks, &dice)
       oldest += 1
     }
     let isEmpty = overlay.isEmpty
@@ -53,10 +53,18 @@ import Testing
     overlay.checkInvariants()
   }
 
-  private func drop(_ overlay: inout Overlay, _ model: inout Model, _ wal: UInt64, _ ranges: [(UInt64, UInt64)]) {
-    for (lba, count) in ranges { for b in lba..<lba + count { overlay.remove(b, wal: wal) } }
-    overlay.removeRuns(wal: wal)
+  private func drop(
+    _ overlay: inout Overlay, _ model: inout Model, _ wal: UInt64, _ ranges: [(UInt64, UInt64)], _ blocks: UInt64,
+    _ dice: inout Dice
+  ) {
+    overlay.fold(through: wal)
     model.entries = model.entries.filter { $0.value.wal != wal }
+    for (i, (lba, count)) in ranges.enumerated() {
+      for b in lba..<lba + count { overlay.remove(b, wal: wal) }
+      // In slices, with reads between.
+      if i % 16 == 0 { compare(overlay, model, blocks, &dice) }
+    }
+    overlay.removeRuns(wal: wal)
   }
 
   /// Walks a random range by runs: each block is as the model says, and the runs cover the range.
@@ -103,5 +111,24 @@ import Testing
     overlay.remove(5, wal: 2)
     let isEmpty = overlay.isEmpty
     #expect(isEmpty)
+  }
+
+  /// Blocks written over a long run of zeros, all in one file that is folded: not even while it is removed do they read as zeros,
+  /// or as anything but what the base has.
+  @Test func aFoldedFileSaysNothingMore() {
+    var overlay = Overlay(blocks: 1000)
+    overlay.reserve(64)
+    overlay.insert(lba: 0, count: 500, kind: .zero, position: 0, order: Overlay.order(wal: 1, ordinal: 0))
+    overlay.insert(lba: 7, count: 3, kind: .data, position: 9, order: Overlay.order(wal: 1, ordinal: 1))
+    overlay.insert(lba: 8, count: 1, kind: .data, position: 2, order: Overlay.order(wal: 2, ordinal: 0))
+    overlay.fold(through: 1)
+    for step in 0..<4 {
+      for lba in [0, 6, 7, 9, 10, 499] as [UInt64] { #expect(overlay.run(lba, limit: 1).kind == nil, "\(lba), step \(step)") }
+      #expect(overlay.run(8, limit: 1) == .init(kind: .data, wal: 2, position: 2, count: 1))
+      if step < 3 { overlay.remove(7 + UInt64(step), wal: 1) }
+    }
+    overlay.removeRuns(wal: 1)
+    overlay.checkInvariants()
+    #expect(overlay.run(8, limit: 1).wal == 2)
   }
 }

@@ -38,6 +38,8 @@ struct Overlay: ~Copyable {
   private var regions: UnsafeMutablePointer<UInt16>
   private var regionCount: Int
   private(set) var runs = OverlayRuns()
+  /// Entries of lower order say nothing any more: the base has what they said.
+  private var foldedBelow: UInt64 = 0
 
   /// - Parameter blocks: of the device; entries at or beyond it are a programmer's error.
   init(blocks: UInt64) {
@@ -125,6 +127,11 @@ struct Overlay: ~Copyable {
 
   // MARK: remove
 
+  /// The base holds all of the files up to `wal`: their entries say nothing from now on, all at once, and may be removed one
+  /// by one in any order. Without this a long trim would come to light again where blocks that were written over it in the
+  /// same file are removed before it.
+  mutating func fold(through wal: UInt64) { foldedBelow = max(foldedBelow, Self.order(wal: wal + 1, ordinal: 0)) }
+
   /// Removes the block's entry if it still is one of `wal`.
   mutating func remove(_ lba: UInt64, wal: UInt64) {
     let tag = lba &+ 1
@@ -159,10 +166,11 @@ struct Overlay: ~Copyable {
   /// nothing, or the base.
   func run(_ lba: UInt64, limit: UInt64) -> Run {
     if isEmpty { return Run(kind: nil, wal: 0, position: 0, count: limit) }
-    let slot = find(lba)
+    var slot = find(lba)
+    if slot.order < foldedBelow { slot = Slot(key: 0, order: 0) }
     let long = runs.find(lba)
     let end = lba + limit
-    if let long, long.order > slot.order {
+    if let long, long.order > slot.order, long.order >= foldedBelow {
       // Older entries of the table lie under the run until their file is dropped.
       let stop = min(long.end, end)
       var p = nextEntry(lba + 1, before: stop)

@@ -8,7 +8,8 @@ extension VolumeDevice {
       ready.append((number, file))
       _ = openNext()
     case .segmentFolded(let number, _):
-      // Its blocks are in the base now; what of the overlay still points into it goes, in slices.
+      // Its blocks are in the base now: of the overlay they are gone at once, and out of its memory in slices.
+      overlay.fold(through: number)
       if let wal = wals.find(number) {
         wal.pointee.dropping = true
       } else {
