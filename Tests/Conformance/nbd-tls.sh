@@ -114,6 +114,8 @@ if [ -n "$port" ]; then
   # Without the name of a host, libnbd looks at no certificate of the server.
   refused "x509: a client that trusts another authority" nbdinfo "nbds://localhost:$port/disk?tls-certificates=$other"
 fi
+check "x509: nbdkit's nbd plugin, by another client" nbdkit -U - nbd "socket=$socket" export=disk tls=require "tls-certificates=$pki" \
+  --run 'nbdcopy "$uri" null:'
 refused "x509: a client with a key instead" nbdinfo "$(nbds "tls-psk-file=$work/psk/keys.psk" alice@)"
 refused "a client without TLS" nbdinfo "nbd+unix:///disk?socket=$socket"
 refused "qemu-img without TLS" qemu-img info "nbd+unix:///disk?socket=$socket"
@@ -147,6 +149,8 @@ check "psk: nbdcopy out" nbdcopy "$(nbds "$alice" alice@)" "$work/copy"
 check "psk: the same comes out" cmp "$work/source" "$work/copy"
 check "psk: qemu-img compare" "${image[@]}" "tls-creds-psk,dir=$work/alice,username=alice" compare --image-opts \
   "driver=file,filename=$work/source" "{}"
+check "psk: nbdkit's nbd plugin, by another client" nbdkit -U - nbd "socket=$socket" export=disk tls=require tls-username=alice \
+  "tls-psk=$work/psk/keys.psk" --run 'nbdcopy "$uri" null:'
 refused "psk: a wrong key" nbdinfo "$(nbds "tls-psk-file=$work/wrongpsk/keys.psk" alice@)"
 printf 'eve:%s\n' "$(key)" >>"$work/psk/eve.psk"
 refused "psk: an unknown user" nbdinfo "$(nbds "tls-psk-file=$work/psk/eve.psk" eve@)"

@@ -175,6 +175,21 @@ bridge "a cache in between" "$fio_nbd" --filter=cache nbd uri="$uri"
 bridge "copy on write in between" "$fio_nbd" --filter=cow nbd uri="$uri"
 bridge "checkwrite: what was copied is there" "nbdcopy $work/source \"\$uri\"" --filter=checkwrite nbd uri="$uri"
 bridge "four shared connections" "$fio_nbd" --filter=multi-conn nbd uri="$uri" shared=true
+bridge "requests of a policy, the rest refused" "$fio_nbd" --filter=blocksize-policy nbd uri="$uri" blocksize-minimum=512 \
+  blocksize-error-policy=error
+bridge "no extents" "nbdinfo --map \"\$uri\"" --filter=noextents nbd uri="$uri"
+bridge "extents kept" "nbdcopy \"\$uri\" null:" --filter=cacheextents nbd uri="$uri"
+bridge "one request at a time" "$fio_nbd" --filter=noparallel nbd uri="$uri" serialize=all-requests
+bridge "a part of it, which ends in the middle of a block" "nbdcopy \"\$uri\" null:" --filter=offset nbd uri="$uri" \
+  offset=12345 range=10000001
+bridge "longer than it is" "nbdcopy \"\$uri\" null:" --filter=truncate nbd uri="$uri" truncate=$((size + 1000))
+bridge "read ahead" "nbdcopy --synchronous --request-size=65536 \"\$uri\" null:" --filter=readahead nbd uri="$uri"
+bridge "bytes swapped, and swapped back" "qemu-io -f raw -c 'write -P 7 1M 64K' -c 'read -P 7 1M 64K' \"\$uri\"" --filter=swab nbd \
+  uri="$uri" swab-bits=16
+bridge "delayed" "$fio_nbd --number_ios=200" --filter=delay nbd uri="$uri" rdelay=1ms wdelay=1ms
+bridge "errors on the way in and out" "nbdcopy $work/source \"\$uri\" && nbdcopy \"\$uri\" $work/bridge2 && cmp $work/source $work/bridge2" \
+  --filter=retry-request --filter=error nbd uri="$uri" error-pread-rate=1% error-pwrite-rate=1% error-zero-rate=1% \
+  retry-request-delay=1 retry-request-retries=20
 bridge "retry and injected errors" "nbdcopy \"\$uri\" null:" --filter=retry --filter=error nbd uri="$uri" error-pread-rate=0.3% retry-delay=1 retries=5
 
 # --- a file system, where FUSE can be used
