@@ -122,8 +122,11 @@ class Server:
         return json.loads(text)["volumes"][0]["status"]
 
     def settle(self, elide):
-        """Waits until everything is sealed and in the store."""
-        while self.environment and any(self.status(elide)[k] for k in ("unsealedBytes", "unsentBytes")):
+        """Waits until nothing is left to be sealed and sent: of the files only the open and the prepared one remain."""
+        while self.environment:
+            status = self.status(elide)
+            if status["unsealedFiles"] <= 2 and status["unsentBytes"] == 0:
+                return
             time.sleep(0.2)
 
     def stop(self):
