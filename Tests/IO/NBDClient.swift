@@ -18,6 +18,8 @@ final class NBDClient {
   var extended = false
   /// The length of reads in flight by cookie: what follows a simple reply.
   var reads: [UInt64: (offset: UInt64, length: Int)] = [:]
+  /// Of requests with extended headers, by cookie: their replies tell it again.
+  private var offsets: [UInt64: UInt64] = [:]
   /// From `startTLS` on.
   private(set) var tls: TLSSession?
 
@@ -141,6 +143,7 @@ final class NBDClient {
   ) -> Bool {
     var wire = NBDWire()
     if extended {
+      offsets[cookie] = offset
       let flags = command == NBD.Command.write ? flags | NBD.CommandFlag.payloadLength : flags
       wire.extended(command, flags: flags, cookie: cookie, offset: offset, length: UInt64(length), payload: payload)
     } else {
@@ -166,6 +169,7 @@ final class NBDClient {
       }
       guard magic == (extended ? NBD.extendedReplyMagic : NBD.structuredReplyMagic), let size = receive(extended ? 16 : 4)
       else { return nil }
+      if extended, size.withUnsafeBytes({ $0.big(UInt64.self, at: 0) }) != offsets[cookie] { return nil }
       // Behind the offset of the request.
       let length = size.withUnsafeBytes { extended ? Int($0.big(UInt64.self, at: 8)) : Int($0.big(UInt32.self, at: 0)) }
       guard let payload = receive(length) else { return nil }

@@ -271,7 +271,7 @@ import Testing
     }
     let status = try #require(client.call(NBD.Command.blockStatus, flags: Flag.requestOne, offset: 0, length: 4096))
     #expect(status.chunks == [NBD.Chunk.extendedBlockStatus, NBD.Chunk.extendedBlockStatus])
-    #expect(status.data[..<24] == [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 3])
+    #expect(status.data.prefix(24) == [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 3])
     let filtered = client.call(
       NBD.Command.blockStatus, flags: Self.payload, length: 12, payload: filter(8 << 20, [MetaContexts.residency.rawValue]))
     #expect(filtered?.chunks == [NBD.Chunk.extendedBlockStatus])
