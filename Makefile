@@ -51,6 +51,7 @@ test-s3: deps
 	swift build $(TESTING) --product elide
 	@$(MAKE) --no-print-directory store-test
 	scripts/rgw.sh run Tests/Conformance/run.sh .build-test/release/elide
+	scripts/rgw.sh run Tests/Conformance/s3-faults.sh .build-test/release/elide
 
 lint:
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests

@@ -190,7 +190,7 @@ extension Engine {
     let document = VolumeDocument(
       volume: context.volume, size: state.size, key: context.key.publicKey, lineage: state.lineage, created: created)
     let bytes = document.encode { context.key.sign($0) }
-    do throws(StoreError) { _ = try store.putIfAbsent(StoreLayout.document(context.volume), bytes) } catch {
+    do throws(StoreError) { try store.occupy(StoreLayout.document(context.volume), bytes) } catch {
       throw ElideError(error)
     }
   }

@@ -21,20 +21,40 @@ package enum StoreFormat {
     let document = StoreDocument(
       store: ULID(clock: world.clock, random: world.random),
       created: Timestamp.text(milliseconds: world.clock.wallMilliseconds()))
-    do { _ = try store.putIfAbsent(StoreLayout.format, document.encode()) } catch {
-      if case .refused = error { throw ElideError(error) }
-      // Unknown: what is there now decides.
-    }
+    // Whoever came first decides.
+    do { try store.occupy(StoreLayout.format, document.encode()) } catch { throw ElideError(error) }
     return try read(store)
   }
 
   /// Publishes a host's public half, once.
   package static func publish(_ host: HostIdentity, to store: any Store) throws(ElideError) {
-    do { _ = try store.putIfAbsent(StoreLayout.host(host.id), host.document) } catch { throw ElideError(error) }
+    do { try store.occupy(StoreLayout.host(host.id), host.document) } catch { throw ElideError(error) }
   }
 }
 
 extension Store {
+  /// `putIfAbsent` of a document whose place is its own, until something is known to be there: these bytes, or others that
+  /// came first. A lost answer is resolved by reading, and by putting the same bytes again; a few times.
+  package func occupy(_ key: String, _ bytes: [UInt8]) throws(StoreError) {
+    var tries = 0
+    while true {
+      tries += 1
+      do throws(StoreError) {
+        _ = try putIfAbsent(key, bytes)
+        return
+      } catch {
+        guard case .unknown = error, tries < 5 else { throw error }
+      }
+      do throws(StoreError) {
+        _ = try get(key, range: 0..<1)
+        return
+      } catch {
+        if case .refused = error { throw error }
+        // Not there, as far as one can see: the same bytes again.
+      }
+    }
+  }
+
   /// `putIfAbsent` of an array.
   package func putIfAbsent(_ key: String, _ bytes: [UInt8]) throws(StoreError) -> PutOutcome {
     try bytes.withUnsafeBufferPointer { (b) throws(StoreError) in try putIfAbsent(key, UnsafeRawBufferPointer(b)) }

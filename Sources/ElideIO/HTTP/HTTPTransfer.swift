@@ -195,7 +195,8 @@ final class HTTPTransfer {
     case CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR: return .untrusted(detail)
     // Before the request was sent, a connect time-out looks the same: nothing is known either way.
     case CURLE_OPERATION_TIMEDOUT: return sent == 0 ? .unreachable(detail) : .timedOut(detail)
-    case CURLE_ABORTED_BY_CALLBACK where request.once && sent > 1:
+    // It was a kept connection, and the server had closed it: libcurl would send the body again, and cannot, or must not.
+    case CURLE_ABORTED_BY_CALLBACK where request.once && sent > 1, CURLE_SEND_FAIL_REWIND:
       return .interrupted("the connection was closed before an answer came")
     default: return .interrupted(detail)
     }
