@@ -15,8 +15,8 @@ package struct NBDServerConfiguration: Sendable {
   package var maximumPayload = NBD.maximumPayload
   /// A client that has not entered an export by then is dropped.
   package var handshakeTimeout = 30_000
-  /// A client on an export that asks for nothing this long is disconnected; 0 for never. It may take up to twice as long, since the
-  /// clock is looked at now and then only.
+  /// A client on an export that asks for nothing this long is disconnected; 0 for never. It may take up to twice as long, since
+  /// the clock is looked at now and then only.
   package var idleTimeout = 0
   /// A stop waits this long for what is in flight.
   package var drainTimeout = 10_000
