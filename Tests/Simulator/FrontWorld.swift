@@ -111,8 +111,8 @@ package final class FrontWorld {
     switch choice {
     case 0...4:
       for _ in 0..<(1 + random.below(3)) where guest.inFlight < 24 { guest.submit(device) }
-      if random.chance(2, in: 3) { device.commit() }
-    case 5: device.commit()
+      if random.chance(2, in: 3) { device.commit(mayWait: seed % 2 == 1) }
+    case 5: device.commit(mayWait: seed % 2 == 1)
     case 6: device.poll()
     case 7: executor.run(.sync, &random)
     default: _ = keeper?.step(&ledger)
@@ -124,7 +124,7 @@ package final class FrontWorld {
   package func settle() {
     guard let device else { return }
     var patience = 150
-    device.commit()
+    device.commit(mayWait: seed % 2 == 1)
     while guest.inFlight > 0, patience > 0 {
       _ = stepOthers()
       patience -= 1
