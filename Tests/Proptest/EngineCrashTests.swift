@@ -98,8 +98,8 @@ import Testing
       (1, false),
       // A write that waited for a block and then for a file was overtaken by one gated behind it.
       (19, false), (19, true),
-    // Encoded before the checkpoint, uploaded after the cut: another host took the segment for one without a body.
-    (20016, true),
+      // Encoded before the checkpoint, uploaded after the cut: another host took the segment for one without a body.
+      (20016, true),
     ] as [(UInt64, Bool)]) func seedsThatFoundSomething(seed: UInt64, storm: Bool) throws
   {
     _ = try Self.run(seed, Kind(weather: storm ? .stormy : .clear))

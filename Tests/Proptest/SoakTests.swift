@@ -19,6 +19,10 @@ import Testing
           let world = try FrontCrashTests.run(seed, faults: seed % 2 == 0)
           operations += Int(world.guest.completed + world.guest.failed)
           counts.merge(world.counts) { $0 + $1 }
+        } else if seed % 3 == 1 {
+          let world = try FleetTests.run(seed, faults: seed % 4 == 0)
+          operations += world.operations
+          counts.merge(world.counts) { $0 + $1 }
         } else {
           let kind = EngineCrashTests.Kind(weather: seed % 2 == 0 ? .stormy : .clear, faults: seed % 5 == 0)
           let world = try EngineCrashTests.run(seed, kind)

@@ -26,7 +26,7 @@ package struct DeviceModel {
   }
 
   package static let blockBytes = 4096
-  package let size: Int
+  package private(set) var size: Int
   private var blocks: [Block]
   /// The clock of the model: each submission and each completion is a moment of its own.
   package private(set) var moment: UInt64 = 1
@@ -40,6 +40,22 @@ package struct DeviceModel {
     let zero = [UInt8](repeating: 0, count: Self.blockBytes)
     let version = Version(hash: Self.hash(zero), start: 0, end: 0, operation: -1)
     blocks = Array(repeating: Block(versions: [version], bytes: zero), count: (size + Self.blockBytes - 1) / Self.blockBytes)
+  }
+
+  /// A device that holds this from the beginning: a fork, an import. Whole blocks, the last padded with zeros.
+  package init(contents: [[UInt8]], size: Int) {
+    self.size = size
+    blocks = contents.map {
+      Block(versions: [Version(hash: Self.hash($0), start: 0, end: 0, operation: -1)], bytes: $0)
+    }
+  }
+
+  /// The device grew; what is new reads as zeros.
+  package mutating func grow(to bytes: Int) {
+    size = max(size, bytes)
+    let zero = [UInt8](repeating: 0, count: Self.blockBytes)
+    let version = Version(hash: Self.hash(zero), start: 0, end: 0, operation: -1)
+    while blocks.count * Self.blockBytes < size { blocks.append(Block(versions: [version], bytes: zero)) }
   }
 
   package var blockCount: Int { blocks.count }

@@ -329,7 +329,7 @@ package final class EngineWorld {
   }
 
   /// What fetching the first block of each segment says, where that fails; for messages.
-  private static func failures(_ fetcher: Fetcher) -> String {
+  static func failures(_ fetcher: Fetcher) -> String {
     var texts: [String] = []
     for segment in 0..<200 as Range<UInt64> {
       do throws(SegmentError) { try fetcher.fetch(segment: segment, r: 0, count: 1) } catch {

@@ -22,6 +22,8 @@ package final class SimGuest: CompletionSink {
   package private(set) var trace = TraceHash()
   /// Whether an error is an acceptable answer just now.
   package var mayFail: () -> Bool = { false }
+  /// The same, for some operations only.
+  package var mayRefuse: (BlockRequest.Operation) -> Bool = { _ in false }
 
   private var flights: [UInt64: Flight] = [:]
   private var nextToken: UInt64 = 1
@@ -31,6 +33,18 @@ package final class SimGuest: CompletionSink {
     model = DeviceModel(size: size)
     workload = Workload(size: size, seed: seed)
   }
+  /// A guest of a device that holds something already.
+  package init(contents: [[UInt8]], size: Int, seed: UInt64) {
+    model = DeviceModel(contents: contents, size: size)
+    workload = Workload(size: size, seed: seed)
+  }
+
+  /// The device grew.
+  package func grow(to size: Int) {
+    model.grow(to: size)
+    workload.size = model.size
+  }
+
   deinit {
     for (_, f) in flights { f.buffer.deallocate() }
     for b in graveyard { b.deallocate() }
@@ -73,7 +87,9 @@ package final class SimGuest: CompletionSink {
     defer { f.buffer.deallocate() }
     if error != 0 {
       failed += 1
-      if !mayFail() { note("\(f.request.operation) of \(f.request.length) bytes at \(f.request.offset) failed: \(Errno(error))") }
+      if !mayFail() && !mayRefuse(f.request.operation) {
+        note("\(f.request.operation) of \(f.request.length) bytes at \(f.request.offset) failed: \(Errno(error))")
+      }
       return
     }
     completed += 1

@@ -37,6 +37,7 @@ package final class SimHost {
     names = SimNameTable(faults: faults)
     journals = SimJournals(faults: faults)
     self.clock = clock
+    journals.isFull = { [files] in files.spaceUsed + 4096 > files.spaceLimit }
     store = SimStore(bucket, seed: seed, faults: faults)
     random = SimRandom(seed: seed ^ 0x4A9D)
     configuration.geometry = WALGeometry(fileBlocks: 40, dataBlocks: 32)
@@ -56,7 +57,8 @@ package final class SimHost {
   package func process() throws(ElideError) -> Engine {
     try Engine(
       world: world, directory: DataDirectory(root: "/data"), store: store, names: names, journals: journals,
-      executor: executor, configuration: configuration, waiter: SimWaiter(executor: executor, clock: clock))
+      executor: executor, configuration: configuration, waiter: SimWaiter(executor: executor, clock: clock),
+      retry: RetryPolicy(pause: { [clock] in clock.advance(milliseconds: $0 / 1_000_000) }))
   }
 
   /// The process is gone, as a crash ends it.

@@ -31,12 +31,14 @@ package final class SimJournalStore: JournalStore, @unchecked Sendable {
   private let faults: SimFaults
   private let writable: Bool
   private var haltReason: String?
+  private let isFull: () -> Bool
   private let commitSite: Int
 
-  package init(_ disk: SimJournalDisk, faults: SimFaults, writable: Bool = true) {
+  package init(_ disk: SimJournalDisk, faults: SimFaults, writable: Bool = true, isFull: @escaping () -> Bool = { false }) {
     self.disk = disk
     self.faults = faults
     self.writable = writable
+    self.isFull = isFull
     commitSite = faults.site("commit", "journal", mutates: true)
   }
 
@@ -71,6 +73,7 @@ package final class SimJournalStore: JournalStore, @unchecked Sendable {
       precondition(e.envelope.seq == next, "entries follow the head")
       next += 1
     }
+    if isFull() { throw .noSpace("the simulated disk is full") }
     let verdict = faults.enter(commitSite)
     switch verdict {
     case .proceed: apply(entries, blobs, rows)
@@ -118,16 +121,18 @@ package final class SimJournalStore: JournalStore, @unchecked Sendable {
 package final class SimJournals: JournalStores, @unchecked Sendable {
   private var disks: [String: SimJournalDisk] = [:]
   package let faults: SimFaults
+  /// Whether a commit finds no room on the disk.
+  package var isFull: () -> Bool = { false }
   package init(faults: SimFaults) { self.faults = faults }
 
   package func disk(_ directory: VolumeDirectory) -> SimJournalDisk? { disks[directory.root] }
 
   package func open(_ directory: VolumeDirectory, write: Bool) throws(JournalError) -> any JournalStore {
     if faults.isCrashed { throw .unknown("the host is gone") }
-    if let disk = disks[directory.root] { return SimJournalStore(disk, faults: faults, writable: write) }
+    if let disk = disks[directory.root] { return SimJournalStore(disk, faults: faults, writable: write, isFull: isFull) }
     guard write else { throw .damaged("\(directory.root): there is no journal") }
     let disk = SimJournalDisk()
     disks[directory.root] = disk
-    return SimJournalStore(disk, faults: faults)
+    return SimJournalStore(disk, faults: faults, isFull: isFull)
   }
 }

@@ -34,13 +34,16 @@ package final class Engine: Sendable {
   package let configuration: KeeperConfiguration
   /// How calls that drive a keeper wait.
   package let waiter: any Waiter
+  /// How often fetches are tried again, and how they wait.
+  package let retry: RetryPolicy
   /// The host's block cache.
   package let cache: SegmentCache
 
   /// Opens a data directory, making it and the host's identity on first use. The store is not touched.
   package init(
     world: World, directory: DataDirectory, store: any Store, names: any NameTable, journals: any JournalStores,
-    executor: any Executor, configuration: KeeperConfiguration = KeeperConfiguration(), waiter: any Waiter = HostWaiter()
+    executor: any Executor, configuration: KeeperConfiguration = KeeperConfiguration(), waiter: any Waiter = HostWaiter(),
+    retry: RetryPolicy = RetryPolicy()
   ) throws(ElideError) {
     self.world = world
     self.directory = directory
@@ -50,6 +53,7 @@ package final class Engine: Sendable {
     self.executor = executor
     self.configuration = configuration
     self.waiter = waiter
+    self.retry = retry
     host = try HostIdentity(world, directory)
     cache = SegmentCache(root: directory.cache, files: world.files)
   }

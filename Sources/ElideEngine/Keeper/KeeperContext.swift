@@ -15,12 +15,13 @@ package struct KeeperContext: Sendable {
   package let executor: any Executor
   package let cache: SegmentCache
   package let configuration: KeeperConfiguration
+  package let retry: RetryPolicy
   package let stages: StageCounters
   package let openBytes: OpenBytes
 
   package init(
     volume: ULID, directory: VolumeDirectory, key: SigningKey, identity: JournalIdentity, world: World, store: any Store,
-    executor: any Executor, cache: SegmentCache, configuration: KeeperConfiguration
+    executor: any Executor, cache: SegmentCache, configuration: KeeperConfiguration, retry: RetryPolicy = RetryPolicy()
   ) {
     self.volume = volume
     self.directory = directory
@@ -31,6 +32,7 @@ package struct KeeperContext: Sendable {
     self.executor = executor
     self.cache = cache
     self.configuration = configuration
+    self.retry = retry
     stages = StageCounters(clock: world.clock)
     openBytes = OpenBytes()
   }

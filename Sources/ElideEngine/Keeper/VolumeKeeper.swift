@@ -101,7 +101,7 @@ package final class VolumeKeeper: Stepper {
     self.segments = segments
     self.encodings = encodings
     self.front = front
-    fetcher = Fetcher(store: context.store, segments: segments, encodings: encodings)
+    fetcher = Fetcher(store: context.store, segments: segments, encodings: encodings, retry: context.retry)
     inbox = Mailbox(capacity: 4096, wake: wake)
     port = KeeperPort(volume: context.volume, clock: context.world.clock, openBytes: context.openBytes, wake: wake)
     requests = port.requests

@@ -180,7 +180,7 @@ extension Engine {
     let (machineWake, frontWake) = (try waiter.makeWake(), try waiter.makeWake())
     let front = Mailbox<FrontMessage>(capacity: 4096) { frontWake.signal() }
     let segments = VolumeSegments(directory: published.tables.directory, cache: cache)
-    let fetcher = Fetcher(store: store, segments: segments, encodings: Encodings(store: store))
+    let fetcher = Fetcher(store: store, segments: segments, encodings: Encodings(store: store), retry: retry)
     let desk = ReadDesk(fetcher: fetcher, segments: segments, executor: executor, front: front) { machineWake.signal() }
     let parts = VolumeDevice.Parts(
       volume: volume, size: published.tables.state.size, map: published.tables.map, sources: segments, files: world.files,

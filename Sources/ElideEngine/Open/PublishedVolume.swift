@@ -114,11 +114,13 @@ package struct PublishedReader {
     let locator = base.page.header.checkpoints.first
     let start = try load(locator, pages.volume)
     let tables = VolumeTables(start)
-    let before = (sealed: tables.state.segments.count, size: tables.state.size)
+    let before = (sealed: tables.state.segments.count, size: tables.state.size, bodies: tables.rows.map(\.body))
     try replay(row, onto: tables, through: point)
     let isAtCheckpoint =
+      // A fork that names this checkpoint has no entries after it to learn from: it must tell of every body.
       locator.map {
-        tables.state.segments.count == before.sealed && (tables.state.size == before.size || $0.volume != pages.volume)
+        tables.state.segments.count == before.sealed && tables.rows.map(\.body) == before.bodies
+          && (tables.state.size == before.size || $0.volume != pages.volume)
       }
       ?? false
     return PublishedVolume(
