@@ -43,6 +43,8 @@ import Testing
         world.giveSpaceBack()
         world.storeComesBack()
         if !world.faults.isCrashed { world.settle() }
+      } else if seed % 4 == 3 {
+        world.fillDisk()
       }
       if let fault = world.fault { throw Wrong(fault) }
       world.crash(random.pick(CrashMode.allCases))
@@ -81,7 +83,7 @@ import Testing
         "power losses", "kills", "opened", "cuts reported", "copies checked", "evictions", "forks", "forks of snapshots",
         "cuts for a fork", "imports", "resized", "grew under its guest", "snapshots published", "snapshots opened elsewhere",
         "the serve gate held", "read besides", "stopped and opened", "disk filled", "space came back",
-        "did not open on a full disk",
+        "started on a full disk",
         "outages", "writes waited for the store", "store came back",
       ])
   }

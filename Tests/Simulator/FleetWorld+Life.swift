@@ -184,7 +184,7 @@ extension FleetWorld {
 
   // MARK: disk and store
 
-  private func fillDisk() {
+  package func fillDisk() {
     guard !isShort, !isAway else { return }
     isShort = true
     host.files.spaceLimit = host.files.spaceUsed + random.pick([0, 4096, 20 * 4096, 80 * 4096])

@@ -89,6 +89,7 @@ package final class FleetWorld {
   /// Starts a process that serves all volumes. False when a crash or a fault came between.
   package func start() throws -> Bool {
     firedAtStart = faults.fired
+    if isShort { count("started on a full disk") }
     let engine: Engine
     do throws(ElideError) { engine = try host.process() } catch {
       if isDisturbed || isShort { return false }
@@ -97,7 +98,6 @@ package final class FleetWorld {
     self.engine = engine
     for m in members {
       do throws(ElideError) { m.opened = try engine.openLocal(m.volume) } catch {
-        if isShort { count("did not open on a full disk") }
         if isDisturbed || isShort { return false }
         throw Wrong("\(m.name) does not open: \(error)")
       }
