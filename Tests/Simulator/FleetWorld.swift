@@ -50,6 +50,8 @@ package final class FleetWorld {
   var nextName = 0
   var isShort = false
   var isAway = false
+  /// Calls fail, and so may any write.
+  package var hasFaults = false
   private var firedAtStart: UInt64 = 0
   private var wrong: String?
 
@@ -128,6 +130,12 @@ package final class FleetWorld {
     return true
   }
 
+  /// The next request of the guest. A partial write needs the block that it is merged into.
+  func submit(_ m: Member, _ device: VolumeDevice) {
+    m.guest.workload.wholeBlocks = hasFaults || (isAway && m.needsStore)
+    m.guest.submit(device)
+  }
+
   func pump(_ m: Member) {
     host.executor.run(.sync, &random)
     host.executor.run(.fetch, &random)
@@ -167,7 +175,7 @@ package final class FleetWorld {
     note(UInt64(choice))
     switch choice {
     case 0...9:
-      for _ in 0..<(1 + random.below(3)) where m.guest.inFlight < 24 { m.guest.submit(opened.device) }
+      for _ in 0..<(1 + random.below(3)) where m.guest.inFlight < 24 { submit(m, opened.device) }
       if random.chance(2, in: 3) { opened.device.commit() }
     case 10...11: opened.device.poll()
     case 12...13: host.executor.run(.sync, &random)

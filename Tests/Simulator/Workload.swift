@@ -59,6 +59,8 @@ package struct Workload: Sendable {
   package var random: SeededRandom
   /// Blocks of the longest write.
   package var longest = 12
+  /// Writes cover whole blocks. Where a write may fail, the model could not tell into what the next partial one is merged.
+  package var wholeBlocks = false
   private var stamp: UInt64 = 0
 
   package init(size: Int, seed: UInt64) {
@@ -70,8 +72,8 @@ package struct Workload: Sendable {
     stamp += 1
     switch random.below(100) {
     case 0..<44: return write(aligned: true)
-    case 44..<56: return write(aligned: false)
-    case 56..<62: return extent(.writeZeroes, aligned: random.chance(3, in: 4))
+    case 44..<56: return write(aligned: wholeBlocks)
+    case 56..<62: return extent(.writeZeroes, aligned: random.chance(3, in: 4) || wholeBlocks)
     case 62..<69: return extent(.trim, aligned: true)
     case 69..<79: return GuestRequest(.flush)
     default: return extent(.read, aligned: random.chance(3, in: 4))
