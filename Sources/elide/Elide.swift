@@ -22,8 +22,19 @@ import Glibc
       InspectCommand.self, StatusCommand.self,
     ])
 
+  /// Each segment with blocks here is an open file: the soft limit of a login shell, 1024, is 32 GiB of them.
+  private static func raiseFileLimit() {
+    var limit = rlimit()
+    let which = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+    guard getrlimit(which, &limit) == 0, limit.rlim_cur < limit.rlim_max else { return }
+    limit.rlim_cur = limit.rlim_max
+    // What is not allowed leaves things as they are.
+    _ = setrlimit(which, &limit)
+  }
+
   static func main() async {
     signal(SIGPIPE, SIG_IGN)
+    raiseFileLimit()
     do {
       var command = try parseAsRoot()
       if var asynchronous = command as? any AsyncParsableCommand {

@@ -69,6 +69,25 @@ import Testing
   }
 
   /// Each call in turn fails, for each kind of put: what the answer promises must hold.
+  /// As when the disk that a store is on was unmounted under a running process.
+  @Test func aStoreThatHasVanishedIsNotBegunAnew() throws {
+    _ = try putIfAbsent(store, "elide.toml", [1])
+    _ = try putIfAbsent(store, "a/b", [2])
+    let (root, away) = (directory / "store", directory / "away")
+    try files.rename(root, to: away)
+    try files.makeDirectory(root)
+    for key in ["a/b", "a/c", "d"] {
+      #expect(throws: StoreError.unknown(key: key, detail: "file://\(root) has no elide.toml any more: is its disk mounted?")) {
+        try store.put(key, parts: [[3]])
+      }
+    }
+    #expect(try files.list(root) == [])
+    try files.remove(root)
+    try files.rename(away, to: root)
+    try store.put("a/b", parts: [[3]])
+    #expect(try store.get("a/b", range: nil) == [3])
+  }
+
   @Test(arguments: [Errno.io, Errno.noSpace, Errno.notFound], [true, false])
   func everyFailureIsToldRight(error: Errno, conditional: Bool) throws {
     var failures = 0

@@ -18,6 +18,9 @@ package final class LocalStore: Store {
   private let world: World
   private let tallies = Mutex(StoreCounters())
   private let knownDirectories = Mutex(Set<String>())
+  /// The object that each store has. Once it was seen, its absence means that the store's disk is not there.
+  private static let mark = "elide.toml"
+  private let wasMarked = Mutex(false)
 
   /// A temporary older than this belongs to a process that is gone.
   private static let temporaryLifeMilliseconds: UInt64 = 86_400_000
@@ -108,10 +111,23 @@ package final class LocalStore: Store {
     }
   }
 
+  /// A store that has vanished (an unmounted disk) is not begun anew in its place: what is put there would be lost to everyone.
+  private func requireMark(_ key: String) throws(StoreError) {
+    let isMarked = world.files.exists(root + "/" + Self.mark)
+    let wasMarked = wasMarked.withLock { was in
+      was = was || isMarked
+      return was
+    }
+    if wasMarked && !isMarked {
+      throw .unknown(key: key, detail: "\(url) has no \(Self.mark) any more: is its disk mounted?")
+    }
+  }
+
   /// Makes the parent of `path`, then a synced temporary that `write` has filled; its path. It is removed on error.
   private func withTemporary(
     _ key: String, _ path: String, _ write: (FileID) throws(Errno) -> Void
   ) throws(StoreError) -> String {
+    try requireMark(key)
     let temporary = root + "/.tmp/" + ULID(clock: world.clock, random: world.random).description
     do throws(Errno) {
       try makeParent(path)
