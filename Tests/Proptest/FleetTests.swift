@@ -17,7 +17,6 @@ import Testing
   private static func live(_ seed: UInt64, _ faults: Bool) throws -> FleetWorld {
     var random = SeededRandom(seed: seed ^ 0xF1EE)
     let world = try FleetWorld(seed: seed)
-    world.hasFaults = faults
     for _ in 0..<4 {
       while true {
         if random.chance(1, in: 5) {

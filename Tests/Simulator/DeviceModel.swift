@@ -12,17 +12,54 @@ import Glibc
 ///
 /// A value without I/O; the moments are a counter.
 package struct DeviceModel {
-  package struct Version {
-    package var hash: UInt64
-    package var start: UInt64
-    package var end: UInt64
-    package var operation: Int
+  private struct Version {
+    /// What the block may hold with it: more than one where a write failed that it was merged into, or not.
+    var states: [[UInt8]]
+    var hashes: [UInt64]
+    var start: UInt64
+    var end: UInt64
+    var operation: Int
+    /// What it wrote of the block; nil for all of it.
+    var patch: (at: Int, bytes: [UInt8])?
+    /// It failed: the next one may have been merged into what was before.
+    var failed = false
+
+    init(_ states: [[UInt8]], start: UInt64 = 0, end: UInt64 = 0, operation: Int = -1) {
+      self.states = states
+      hashes = states.map { DeviceModel.hash($0) }
+      (self.start, self.end, self.operation) = (start, end, operation)
+    }
   }
   private struct Block {
     var versions: [Version]
     /// Earlier versions were promised to be gone.
     var floor = 0
-    var bytes: [UInt8]
+
+    init(_ bytes: [UInt8]) { versions = [Version([bytes])] }
+
+    /// What version `i` may have been merged into.
+    func states(before i: Int) -> [[UInt8]] {
+      var out: [[UInt8]] = []
+      for version in versions[..<i].reversed() {
+        for state in version.states where !out.contains(state) { out.append(state) }
+        if !version.failed { break }
+      }
+      return out
+    }
+
+    /// The states of version `i` and of those that were merged into it, anew.
+    mutating func remerge(from i: Int) {
+      for j in i..<versions.count {
+        guard let patch = versions[j].patch else { return }
+        var states: [[UInt8]] = []
+        for var state in self.states(before: j) {
+          state.replaceSubrange(patch.at..<patch.at + patch.bytes.count, with: patch.bytes)
+          if !states.contains(state) { states.append(state) }
+        }
+        versions[j].states = states
+        versions[j].hashes = states.map { DeviceModel.hash($0) }
+      }
+    }
   }
 
   package static let blockBytes = 4096
@@ -38,24 +75,20 @@ package struct DeviceModel {
   package init(size: Int) {
     self.size = size
     let zero = [UInt8](repeating: 0, count: Self.blockBytes)
-    let version = Version(hash: Self.hash(zero), start: 0, end: 0, operation: -1)
-    blocks = Array(repeating: Block(versions: [version], bytes: zero), count: (size + Self.blockBytes - 1) / Self.blockBytes)
+    blocks = Array(repeating: Block(zero), count: (size + Self.blockBytes - 1) / Self.blockBytes)
   }
 
   /// A device that holds this from the beginning: a fork, an import. Whole blocks, the last padded with zeros.
   package init(contents: [[UInt8]], size: Int) {
     self.size = size
-    blocks = contents.map {
-      Block(versions: [Version(hash: Self.hash($0), start: 0, end: 0, operation: -1)], bytes: $0)
-    }
+    blocks = contents.map { Block($0) }
   }
 
   /// The device grew; what is new reads as zeros.
   package mutating func grow(to bytes: Int) {
     size = max(size, bytes)
     let zero = [UInt8](repeating: 0, count: Self.blockBytes)
-    let version = Version(hash: Self.hash(zero), start: 0, end: 0, operation: -1)
-    while blocks.count * Self.blockBytes < size { blocks.append(Block(versions: [version], bytes: zero)) }
+    while blocks.count * Self.blockBytes < size { blocks.append(Block(zero)) }
   }
 
   package var blockCount: Int { blocks.count }
@@ -79,14 +112,17 @@ package struct DeviceModel {
       let block = at / Self.blockBytes
       let inside = at % Self.blockBytes
       let n = min(Self.blockBytes - inside, length - done)
-      if let bytes {
-        for i in 0..<n { blocks[block].bytes[inside + i] = bytes[done + i] }
+      let part = bytes.map { [UInt8]($0[done..<done + n]) } ?? [UInt8](repeating: 0, count: n)
+      let index = blocks[block].versions.count
+      touched.append((block, index))
+      if n == Self.blockBytes {
+        blocks[block].versions.append(Version([part], start: moment, end: .max, operation: operation))
       } else {
-        for i in 0..<n { blocks[block].bytes[inside + i] = 0 }
+        var version = Version([], start: moment, end: .max, operation: operation)
+        version.patch = (inside, part)
+        blocks[block].versions.append(version)
+        blocks[block].remerge(from: index)
       }
-      let version = Version(hash: Self.hash(blocks[block].bytes), start: moment, end: .max, operation: operation)
-      touched.append((block, blocks[block].versions.count))
-      blocks[block].versions.append(version)
       done += n
     }
     operations.append((touched, moment))
@@ -101,6 +137,14 @@ package struct DeviceModel {
       if durable { blocks[block].floor = max(blocks[block].floor, index) }
     }
     if durable { floor = max(floor, operations[operation].start) }
+  }
+
+  /// The write was refused or failed: it may be there, or not, and so may what later writes of a part of a block kept of it.
+  package mutating func fail(_ operation: Int) {
+    for (block, index) in operations[operation].versions {
+      blocks[block].versions[index].failed = true
+      blocks[block].remerge(from: index + 1)
+    }
   }
 
   /// A flush is submitted: what is acknowledged now, it will make durable. Give the result to `flushed`.
@@ -126,7 +170,7 @@ package struct DeviceModel {
     let versions = blocks[block].versions
     // Of the versions that had ended before the read began, only the last may be seen, and all that came after it.
     let first = versions.lastIndex { $0.end < start } ?? 0
-    if versions[first...].contains(where: { $0.hash == hash }) { return nil }
+    if versions[first...].contains(where: { $0.hashes.contains(hash) }) { return nil }
     return "block \(block): \(describe(block, hash))"
   }
 
@@ -138,7 +182,7 @@ package struct DeviceModel {
 
   private func describe(_ block: Int, _ hash: UInt64) -> String {
     let versions = blocks[block].versions
-    guard let i = versions.lastIndex(where: { $0.hash == hash }) else { return "holds what was never written there" }
+    guard let i = versions.lastIndex(where: { $0.hashes.contains(hash) }) else { return "holds what was never written there" }
     let v = versions[i]
     let end = v.end == .max ? "in flight" : "\(v.end)"
     return
@@ -206,7 +250,7 @@ package struct DeviceModel {
     var out: [Range<UInt64>] = []
     var laterEnd = UInt64.max  // the first end among later versions
     for i in stride(from: versions.count - 1, through: usesFloors ? blocks[b].floor : 0, by: -1) {
-      if versions[i].hash == hash, versions[i].start < laterEnd {
+      if versions[i].hashes.contains(hash), versions[i].start < laterEnd {
         var range = versions[i].start..<laterEnd
         if let last = out.last, last.lowerBound < range.upperBound {
           range = range.lowerBound..<last.upperBound
@@ -231,7 +275,7 @@ package struct DeviceModel {
       var laterEnd = UInt64.max
       var kept = 0
       for i in versions.indices.reversed() {
-        if versions[i].hash == hash, versions[i].start <= at, at < laterEnd {
+        if versions[i].hashes.contains(hash), versions[i].start <= at, at < laterEnd {
           kept = i
           break
         }
@@ -239,8 +283,10 @@ package struct DeviceModel {
       }
       blocks[b].versions.removeSubrange((kept + 1)...)
       for i in blocks[b].versions.indices where blocks[b].versions[i].end == .max { blocks[b].versions[i].end = moment }
+      blocks[b].versions[kept].states = [contents[b]]
+      blocks[b].versions[kept].hashes = [hash]
+      blocks[b].versions[kept].failed = false
       blocks[b].floor = kept
-      blocks[b].bytes = contents[b]
     }
     operations = []
     floor = moment
@@ -250,13 +296,17 @@ package struct DeviceModel {
   package mutating func forgetBelowFloor() {
     for b in blocks.indices where blocks[b].floor > 0 && blocks[b].floor == blocks[b].versions.count - 1 {
       guard let last = blocks[b].versions.last else { continue }
-      blocks[b].versions = [Version(hash: last.hash, start: 0, end: last.end, operation: last.operation)]
+      var kept = Version(last.states, end: last.end, operation: last.operation)
+      kept.failed = last.failed
+      blocks[b].versions = [kept]
       blocks[b].floor = 0
     }
   }
 
   /// The newest bytes of a block, if a read that began at `start` can only have seen them: every write of it had ended.
   package func settled(_ block: Int, before start: UInt64) -> [UInt8]? {
-    blocks[block].versions.allSatisfy { $0.end < start } ? blocks[block].bytes : nil
+    let versions = blocks[block].versions
+    guard let last = versions.last, last.states.count == 1, versions.allSatisfy({ $0.end < start }) else { return nil }
+    return last.states.first
   }
 }

@@ -50,8 +50,6 @@ package final class FleetWorld {
   var nextName = 0
   var isShort = false
   var isAway = false
-  /// Calls fail, and so may any write.
-  package var hasFaults = false
   private var firedAtStart: UInt64 = 0
   private var wrong: String?
 
@@ -130,9 +128,9 @@ package final class FleetWorld {
     return true
   }
 
-  /// The next request of the guest. A partial write needs the block that it is merged into.
+  /// The next request of the guest. A partial write needs the block that it is merged into: without the store it would wait.
   func submit(_ m: Member, _ device: VolumeDevice) {
-    m.guest.workload.wholeBlocks = hasFaults || (isAway && m.needsStore)
+    m.guest.workload.wholeBlocks = isAway && m.needsStore
     m.guest.submit(device)
   }
 

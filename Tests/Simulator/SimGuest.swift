@@ -87,6 +87,7 @@ package final class SimGuest: CompletionSink {
     defer { f.buffer.deallocate() }
     if error != 0 {
       failed += 1
+      if f.operation >= 0 { model.fail(f.operation) }
       if !mayFail() && !mayRefuse(f.request.operation) {
         note("\(f.request.operation) of \(f.request.length) bytes at \(f.request.offset) failed: \(Errno(error))")
       }
