@@ -54,6 +54,7 @@ test-s3: deps
 	scripts/rgw.sh run Tests/Conformance/s3-faults.sh .build-test/release/elide
 
 lint:
+	@scripts/findings.sh --check >/dev/null || { scripts/findings.sh --check | grep missing; exit 1; }
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
 
 format:
@@ -73,7 +74,13 @@ pgbench: build
 	@scripts/lane.sh pgbench Tests/Bench/pgbench.sh speed
 	@scripts/lane.sh pgbench Tests/Bench/pgbench.sh kills
 
-soak vm-test findings: build
+# The bugs of others, each with the test that looks for it.
+findings: deps
+	swift build $(TESTING) --build-tests
+	swift build $(TESTING) --product elide
+	@scripts/lane.sh findings scripts/findings.sh
+
+soak vm-test: build
 	@scripts/lane.sh $@ scripts/$@.sh
 
 fuzz: deps
