@@ -230,11 +230,13 @@ package struct DeviceModel {
     var depth = 0
     var best = 0
     var bestAt: UInt64 = 0
-    for e in edges {
+    for (i, e) in edges.enumerated() {
       depth += e.delta
       if depth >= best {
         best = depth
-        bestAt = e.at
+        // The last moment of several: where a write in flight wrote what had been there before, both may be what is found,
+        // and the later one forgets nothing that was.
+        bestAt = i + 1 < edges.count ? max(e.at, edges[i + 1].at &- 1) : e.at
       }
     }
     if best == blocks.count { return .moment(bestAt) }
