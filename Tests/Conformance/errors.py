@@ -203,7 +203,7 @@ def odd_options():
     assert answer(s)[:2] == (0xABCD, 0x80000001)
     option(s, 5)
     assert answer(s)[1] in (0x80000001, 0x80000002)
-    option(s, 11)
+    option(s, 12)
     assert answer(s)[1] == 0x80000001
     option(s, 99, bytes(1 << 20))
     assert answer(s)[1] in (0x80000009, 0x80000001)
