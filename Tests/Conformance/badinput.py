@@ -192,7 +192,7 @@ def damage(host):
         damaged(page, page.read_bytes()[:300], "", "inspect", "page", page)
         damaged(page, b"", "", "events", "verify", volume, "--from-store", data="other")
     first = there / "journal" / "00000000"
-    damaged(first, flipped(first, 0), "decode", "inspect", "page", first)
+    damaged(first, flipped(first, 0), "", "inspect", "page", first)
     newest = sorted((there / "maps").iterdir())[-1]
     damaged(newest, flipped(newest), newest.name[:16], "serve", volume, "--nbd", f"unix:{host.root}/x", data="other")
     damaged(newest, flipped(newest), "", "inspect", "map", newest)
