@@ -72,7 +72,10 @@ final class ServeSession {
 
   /// On the way out after an error: what is acknowledged is on disk, and the next open finds it.
   func abandon() {
-    if !closed { removeSockets() }
+    guard !closed else { return }
+    removeSockets()
+    // The volumes' threads run until the process ends, and so must live what they use.
+    _ = Unmanaged.passRetained(self)
   }
 }
 
