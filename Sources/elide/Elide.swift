@@ -32,6 +32,12 @@ import Glibc
     _ = setrlimit(which, &limit)
   }
 
+  /// Ends the process at once: what libraries do at an exit (OpenSSL frees its tables) threads that still run would trip over.
+  private static func leave(_ code: Int32) -> Never {
+    fflush(nil)
+    _exit(code)
+  }
+
   static func main() async {
     signal(SIGPIPE, SIG_IGN)
     raiseFileLimit()
@@ -44,15 +50,15 @@ import Glibc
       }
     } catch let error as ElideError {
       Output.note("elide: \(error.message)")
-      Glibc.exit(error.exitCode)
+      leave(error.exitCode)
     } catch let code as ExitCode {
-      Glibc.exit(code.rawValue)
+      leave(code.rawValue)
     } catch {
       let code = exitCode(for: error).rawValue
       let text = fullMessage(for: error)
       if code == 0 { print(text) } else { Output.note(text) }
       // The parser's own code for bad usage is 64; ours is 2.
-      Glibc.exit(code == 64 ? 2 : code)
+      leave(code == 64 ? 2 : code)
     }
   }
 }
