@@ -32,7 +32,8 @@ import Glibc
     _ = setrlimit(which, &limit)
   }
 
-  /// Ends the process at once: what libraries do at an exit (OpenSSL frees its tables) threads that still run would trip over.
+  /// Ends the process at once, without what libraries do at an exit: threads of a volume that still run crashed in it. What was
+  /// acknowledged is on disk, as after a kill.
   private static func leave(_ code: Int32) -> Never {
     fflush(nil)
     _exit(code)

@@ -72,10 +72,7 @@ final class ServeSession {
 
   /// On the way out after an error: what is acknowledged is on disk, and the next open finds it.
   func abandon() {
-    guard !closed else { return }
-    removeSockets()
-    // The volumes' threads run until the process ends, and so must live what they use.
-    _ = Unmanaged.passRetained(self)
+    if !closed { removeSockets() }
   }
 }
 

@@ -1,7 +1,7 @@
 import Glibc
 
 /// AWS Signature Version 4, in a header. Own code, since what libcurl signs differs between its releases
-/// (docs/decisions/0015-own-request-signer.md), and since the time comes from outside.
+/// (docs/decisions/0016-own-request-signer.md), and since the time comes from outside.
 package struct SigV4: Sendable {
   package let credentials: S3Credentials
   package let region: String
