@@ -39,25 +39,31 @@ final class FrontHarness {
   var next: UInt64 = 1
   var closed: [UInt64] = []
   var token: UInt64 = 0
+  /// Fetches that the device asked for; the test answers them.
+  var wanted: [(segment: UInt64, r: UInt32, count: UInt32)] = []
+  /// Files are prepared when they are asked for; else the test does it.
+  var preparesFiles = true
   private var turns = 0
 
-  init(size: UInt64, geometry: WALGeometry = WALGeometry(fileBlocks: 64, dataBlocks: 40)) throws {
+  init(
+    size: UInt64, geometry: WALGeometry = WALGeometry(fileBlocks: 64, dataBlocks: 40), map: BlockMap? = nil
+  ) throws {
     self.size = size
     self.geometry = geometry
     device = Self.make(
-      volume, size, files, executor, fromKeeper, toKeeper,
+      volume, size, map, files, executor, fromKeeper, toKeeper,
       .init(incarnation: ULID(high: 9, low: 1), geometry: geometry, recovered: RecoveredLog(end: .genesis)))
     device.sink = sink
     try prepare()
   }
 
   private static func make(
-    _ volume: ULID, _ size: UInt64, _ files: HostFiles, _ executor: ManualExecutor, _ from: Mailbox<FrontMessage>,
+    _ volume: ULID, _ size: UInt64, _ map: BlockMap?, _ files: HostFiles, _ executor: ManualExecutor, _ from: Mailbox<FrontMessage>,
     _ to: Mailbox<KeeperMessage>, _ log: VolumeDevice.Log
   ) -> VolumeDevice {
     VolumeDevice(
       .init(
-        volume: volume, size: size, map: BlockMap(blocks: (size + 4095) / 4096), sources: NoSegmentSources(), files: files,
+        volume: volume, size: size, map: map ?? BlockMap(blocks: (size + 4095) / 4096), sources: NoSegmentSources(), files: files,
         executor: executor, fromKeeper: from, toKeeper: to, wake: .silent()), log: log)
   }
 
@@ -74,7 +80,8 @@ final class FrontHarness {
     device.poll()
     while let message = toKeeper.receive() {
       switch message {
-      case .walHalfFull: try prepare()
+      case .walHalfFull: if preparesFiles { try prepare() }
+      case .wanted(let segment, let r, let count): wanted.append((segment, r, count))
       case .walClosed(let n, _, _, _): closed.append(n)
       default: break
       }
@@ -111,7 +118,7 @@ final class FrontHarness {
     while toKeeper.receive() != nil {}
     while fromKeeper.receive() != nil {}
     device = Self.make(
-      volume, size, files, executor, fromKeeper, toKeeper,
+      volume, size, nil, files, executor, fromKeeper, toKeeper,
       .init(incarnation: ULID(high: 9, low: next), geometry: geometry, recovered: log))
     device.sink = sink
     try prepare()

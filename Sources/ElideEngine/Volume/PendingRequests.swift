@@ -18,7 +18,7 @@ struct PendingRequest {
   /// A fetch was answered: with this error, if not 0.
   var answered = false
   var fetchError: Int32 = 0
-  /// Too much is asked for already: nothing was asked, and nothing is answered.
+  /// Nothing was asked, since too much is asked for already; or what came could not be used yet, and may be gone.
   var unsent = false
 
   init(_ request: BlockRequest) { self.request = request }
@@ -117,6 +117,29 @@ struct RequestSlab: ~Copyable {
     if list.tail >= 0 { items[Int(list.tail)].next = i } else { list.head = i }
     list.tail = i
     list.count &+= 1
+  }
+
+  /// Puts a write where its serial belongs in a list that is in the order of serials. Nearly always that is the end.
+  func insert(_ i: Int32, into list: inout RequestList) {
+    let serial = items[Int(i)].serial
+    if list.tail < 0 || items[Int(list.tail)].serial < serial { return append(i, to: &list) }
+    var before: Int32 = -1
+    var at = list.head
+    while at >= 0, items[Int(at)].serial < serial {
+      before = at
+      at = items[Int(at)].next
+    }
+    items[Int(i)].next = at
+    if before >= 0 { items[Int(before)].next = i } else { list.head = i }
+    list.count &+= 1
+  }
+
+  /// Puts all of `more` behind `list`.
+  func join(_ more: RequestList, behind list: inout RequestList) {
+    if more.isEmpty { return }
+    if list.tail >= 0 { items[Int(list.tail)].next = more.head } else { list.head = more.head }
+    list.tail = more.tail
+    list.count &+= more.count
   }
 
   @inline(__always)

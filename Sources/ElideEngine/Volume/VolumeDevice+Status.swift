@@ -46,6 +46,13 @@ extension VolumeDevice {
       precondition(!wal.announced || (wal.closed && !wal.isDirty), "announced before it was durable")
       last = wal.number
     }
+    for list in [stalled, gated] {
+      var (last, i) = (UInt64(0), list.head)
+      while i >= 0 {
+        precondition(slab[i].pointee.serial > last, "writes that wait are out of order")
+        (last, i) = (slab[i].pointee.serial, slab[i].pointee.next)
+      }
+    }
     let held = [gatheredRequests, stalled, gated, missing, unsyncedWaiters, roundWaiters, finished].reduce(0) { $0 + $1.count }
     precondition(held == slab.used, "a request is in no list")
   }

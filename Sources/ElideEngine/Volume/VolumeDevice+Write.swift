@@ -34,10 +34,10 @@ extension VolumeDevice {
     case .gathered: slab.append(i, to: &gatheredRequests)
     case .stalled:
       counters.stalls &+= 1
-      slab.append(i, to: &stalled)
+      slab.insert(i, into: &stalled)
     case .missing(let lba, let handle):
       park(i, slab[i].pointee.done, lba, handle, 1)
-      slab.append(i, to: &gated)
+      slab.insert(i, into: &gated)
     case .failed(let error):
       // After a failed append it was in no list that `fail` could end.
       complete(i, error)
@@ -45,7 +45,7 @@ extension VolumeDevice {
   }
 
   /// Whether an earlier write that waits for a block touches what this one touches. Later ones do not count: one that was
-  /// gated, went on and stalled is still before those that were gated behind it.
+  /// gated, went on and stalled is still before those that were gated behind it, and stays so when it is gated again.
   private func overlapsGated(_ i: Int32) -> Bool {
     let (first, end) = (slab[i].pointee.firstBlock, slab[i].pointee.endBlock)
     var j = gated.head
@@ -252,19 +252,17 @@ extension VolumeDevice {
       var waiting = stalled
       stalled = RequestList()
       while let i = slab.popFirst(&waiting) {
-        if !stalled.isEmpty {
-          slab.append(i, to: &stalled)
-        } else if !gated.isEmpty && overlapsGated(i) {
-          slab.append(i, to: &gated)
-        } else {
-          place(i, advance(i))
-        }
+        if !gated.isEmpty && overlapsGated(i) { slab.insert(i, into: &gated) } else { place(i, advance(i)) }
         if failure != 0 { completeAll(&waiting, EIO) }
+        if !stalled.isEmpty { break }
       }
+      slab.join(waiting, behind: &stalled)
     }
     if !gated.isEmpty { retryGated() }
   }
 
+  /// In the order of serials, so that who is behind another finds it in `gated` already, and goes on in the same pass once
+  /// that one does.
   private func retryGated() {
     var waiting = gated
     gated = RequestList()
@@ -273,6 +271,8 @@ extension VolumeDevice {
       let behind = overlapsGated(i)
       let waits = item.pointee.isMissing && !mayGoOn(i)
       if behind || waits || !stalled.isEmpty {
+        // What the fetch brought may be in memory until the end of this poll only: asking again is no failure.
+        if item.pointee.isMissing, item.pointee.answered, item.pointee.fetchError == 0 { item.pointee.unsent = true }
         slab.append(i, to: &gated)
         continue
       }
