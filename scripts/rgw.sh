@@ -35,6 +35,9 @@ osd pool default pgp num = 4
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 osd numa auto affinity = false
+# Both commands are sent by an OSD at its start, maybe before it has the monitor map, and then it ends with 'wrong fsid'.
+osd crush update on start = false
+osd class update on start = false
 mon allow pool size one = true
 mon max pg per osd = 1000
 mon data avail warn = 1
