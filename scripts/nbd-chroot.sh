@@ -30,7 +30,7 @@ finish() {
 }
 trap finish EXIT
 mount --bind "$work" "$root/run/elide"
-cp Tests/Conformance/nbd-extended.py "$work/"
+cp Tests/Conformance/nbd-extended.py Tests/Conformance/cases.py "$work/"
 export ELIDE_DATA_DIR=$work/host ELIDE_STORE=file://$work/store
 # Larger than any request of 32 bits.
 "$elide" volume create disk --size $((1 << 40)) >/dev/null

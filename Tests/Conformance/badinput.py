@@ -6,7 +6,8 @@ that names the thing, and nothing is made, crashes or hangs.
 """
 import os, socket
 from pathlib import Path
-from harness import case, finish
+from cases import finish
+from harness import case
 
 
 def says(host, code, words, *arguments, **more):

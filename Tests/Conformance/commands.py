@@ -5,7 +5,8 @@ What commands do with volumes that are in service, and what they print for progr
 """
 import hashlib, json, os, re, socket, subprocess, threading
 import nbd
-from harness import Host, case, eventually, finish
+from cases import finish
+from harness import case, eventually
 
 BLOCK = 4096
 

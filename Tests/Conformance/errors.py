@@ -4,36 +4,12 @@
 Requests that no good client sends, against a writable export of at least 64 MiB, by libnbd with its own checks turned off
 and by a bare socket: each must get the error that the protocol names, or end that connection, and nothing else.
 """
-import errno, os, signal, socket, struct, sys, traceback
+import errno, socket, struct, sys
 from urllib.parse import parse_qs, unquote, urlsplit
 import nbd
+from cases import attempt, finish
 
 URI = sys.argv[1]
-passed = failed = 0
-
-
-def case(function):
-    """Runs a case at once, within a deadline."""
-    global passed, failed
-    signal.alarm(30)
-    try:
-        function()
-        passed += 1
-        print("ok -", function.__doc__)
-    except BaseException as error:
-        failed += 1
-        print("not ok -", function.__doc__)
-        print("  #", "".join(traceback.format_exception_only(type(error), error)).strip())
-        print("  #", traceback.extract_tb(error.__traceback__)[-1])
-    finally:
-        signal.alarm(0)
-
-
-def late(*_):
-    raise TimeoutError("deadline")
-
-
-signal.signal(signal.SIGALRM, late)
 
 
 def connect(strict=0, structured=True):
@@ -54,7 +30,7 @@ def refused(number, call, *arguments):
     raise AssertionError("it was accepted")
 
 
-@case
+@attempt
 def past_the_end():
     """libnbd: past the end of the export"""
     for structured in (True, False):
@@ -70,7 +46,7 @@ def past_the_end():
         h.shutdown()
 
 
-@case
+@attempt
 def length_zero():
     """libnbd: requests of length zero do not end the connection"""
     h = connect()
@@ -81,7 +57,7 @@ def length_zero():
     h.shutdown()
 
 
-@case
+@attempt
 def unknown_flags():
     """libnbd: flags that a command does not have"""
     h = connect()
@@ -98,7 +74,7 @@ def unknown_flags():
     h.shutdown()
 
 
-@case
+@attempt
 def not_negotiated():
     """libnbd: block status and DF without structured replies"""
     h = connect(structured=False)
@@ -107,7 +83,7 @@ def not_negotiated():
     h.shutdown()
 
 
-@case
+@attempt
 def too_long():
     """libnbd: a read of more than 32 MiB is refused, a write of 32 MiB is not"""
     h = connect()
@@ -186,7 +162,7 @@ def simple(s):
     return error, cookie
 
 
-@case
+@attempt
 def client_flags():
     """bare: unknown client flags end the connection"""
     s = bare()
@@ -194,7 +170,7 @@ def client_flags():
     hangs_up(s)
 
 
-@case
+@attempt
 def odd_options():
     """bare: unknown, long and malformed options leave the stream usable"""
     s = bare()
@@ -218,7 +194,7 @@ def odd_options():
     assert simple(s) == (0, 7)
 
 
-@case
+@attempt
 def wrong_option_magic():
     """bare: something else than an option ends the connection"""
     s = bare()
@@ -226,7 +202,7 @@ def wrong_option_magic():
     hangs_up(s)
 
 
-@case
+@attempt
 def wrong_magics():
     """bare: reserved and wrong request magics end the connection"""
     for magic in (0x12560953, 0x96744668, 0x25609514, 0x21E41C71, 0):
@@ -235,7 +211,7 @@ def wrong_magics():
         hangs_up(s)
 
 
-@case
+@attempt
 def huge_write():
     """bare: a write of 4 GiB ends the connection before its payload"""
     s = entered()
@@ -243,7 +219,7 @@ def huge_write():
     hangs_up(s)
 
 
-@case
+@attempt
 def refused_write_is_drained():
     """bare: the payload of a refused write is not taken for requests"""
     s = entered()
@@ -256,7 +232,7 @@ def refused_write_is_drained():
     assert simple(s) == (0, 9)
 
 
-@case
+@attempt
 def overflow():
     """bare: offset and length that wrap around"""
     s = entered()
@@ -269,7 +245,7 @@ def overflow():
     assert simple(s)[0] in (0, errno.EINVAL)
 
 
-@case
+@attempt
 def unknown_command():
     """bare: an unknown command gets EINVAL"""
     s = entered()
@@ -278,7 +254,7 @@ def unknown_command():
         assert simple(s) == (errno.EINVAL, 7)
 
 
-@case
+@attempt
 def same_cookie():
     """bare: cookies may repeat"""
     s = entered()
@@ -288,7 +264,7 @@ def same_cookie():
         assert simple(s) == (0, 1)
 
 
-@case
+@attempt
 def many_halves():
     """bare: clients that stop in the middle leave the server well"""
     whole = struct.pack(">IHHQQI", 0x25609513, 0, 1, 1, 0, 4096) + bytes(4096)
@@ -301,7 +277,7 @@ def many_halves():
     assert simple(s) == (0, 7)
 
 
-@case
+@attempt
 def disconnect():
     """bare: DISC after a request: the reply comes, then the end"""
     s = entered()
@@ -311,7 +287,7 @@ def disconnect():
     hangs_up(s)
 
 
-@case
+@attempt
 def export_name():
     """bare: EXPORT_NAME, with and without the zeroes"""
     for flags, length in ((1, 134), (3, 10)):
@@ -328,5 +304,4 @@ def export_name():
     hangs_up(s)
 
 
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+finish()

@@ -1,41 +1,17 @@
-"""For the conformance tests of the command line: cases with deadlines, the elide binary, servers, and NBD connections."""
-import json, os, shutil, signal, subprocess, sys, tempfile, time, traceback
+"""For the conformance tests of the command line: the elide binary, data directories, servers, and NBD connections."""
+import json, os, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 import nbd
-
-passed = failed = 0
-
-
-def late(*_):
-    raise TimeoutError("deadline")
-
-
-signal.signal(signal.SIGALRM, late)
+from cases import attempt
 
 
 def case(function):
-    """Runs a case at once, within a deadline, in a data directory of its own."""
-    global passed, failed
-    signal.alarm(120)
+    """Runs a case at once, in a data directory of its own."""
     host = Host()
     try:
-        function(host)
-        passed += 1
-        print("ok -", function.__doc__, flush=True)
-    except BaseException as error:
-        failed += 1
-        print("not ok -", function.__doc__)
-        print("  #", "".join(traceback.format_exception_only(type(error), error)).strip().replace("\n", "\n  # "))
-        for frame in traceback.extract_tb(error.__traceback__)[1:]:
-            print("  #", f"{frame.filename}:{frame.lineno} {frame.line}", flush=True)
+        attempt(function, host, deadline=120)
     finally:
-        signal.alarm(0)
         host.close()
-
-
-def finish():
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(failed > 0)
 
 
 class Done:

@@ -6,24 +6,9 @@ of a server with clients on it.
 """
 import os, signal, socket, subprocess, sys, tempfile, time
 import nbd
+from cases import attempt, finish
 
 ELIDE = sys.argv[1]
-passed = failed = 0
-
-
-def case(function):
-    global passed, failed
-    signal.alarm(60)
-    try:
-        function()
-        passed += 1
-        print("ok -", function.__doc__)
-    except BaseException as error:
-        failed += 1
-        print("not ok -", function.__doc__)
-        print("  #", type(error).__name__, error, "line", error.__traceback__.tb_next and error.__traceback__.tb_next.tb_lineno)
-    finally:
-        signal.alarm(0)
 
 
 def start(sockets, *arguments, fds=None, pid=None):
@@ -82,7 +67,7 @@ tcp = listening(socket.AF_INET, ("127.0.0.1", 0))
 port = tcp.getsockname()[1]
 
 
-@case
+@attempt
 def two_sockets():
     """two sockets are handed over, and found without being asked for"""
     # A client that comes before the server waits in the queue.
@@ -100,7 +85,7 @@ def two_sockets():
     assert os.path.exists(path), "the socket file belongs to whoever made it"
 
 
-@case
+@attempt
 def again():
     """the next server gets the same sockets; --nbd systemd beside one of its own"""
     child = start([unix, tcp], "--nbd", "systemd", "--nbd", f"unix:{work}/own")
@@ -111,7 +96,7 @@ def again():
     assert not os.path.exists(work + "/own")
 
 
-@case
+@attempt
 def not_meant_for_it():
     """sockets of another process, none, too many, and what is no listening socket"""
     assert stop_code(start([unix], "--nbd", "systemd", pid=1)) == 1
@@ -124,7 +109,7 @@ def not_meant_for_it():
     assert stop_code(start([unix], pid=1)) == 2, "usage: nowhere to listen"
 
 
-@case
+@attempt
 def activate():
     """systemd-socket-activate"""
     program = "/usr/bin/systemd-socket-activate"
@@ -141,7 +126,7 @@ def activate():
     assert server.wait(30) == 0
 
 
-@case
+@attempt
 def drained():
     """SIGTERM: nobody new, what is in flight is finished, then ESHUTDOWN or the end"""
     child = start([unix])
@@ -172,7 +157,7 @@ def drained():
     assert stop(child) == 0
 
 
-@case
+@attempt
 def at_once():
     """a second SIGTERM ends it at once, and nothing acknowledged is lost"""
     child = start([unix])
@@ -190,5 +175,4 @@ def at_once():
     assert stop(child) == 0
 
 
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+finish()

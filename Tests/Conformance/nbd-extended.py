@@ -6,22 +6,10 @@ base:allocation and elide:residency. What is on it is lost.
 """
 import errno, random, subprocess, sys
 import nbd
+from cases import attempt, finish
 
 URI = sys.argv[1]
 GIB = 1 << 30
-passed = failed = 0
-
-
-def case(function):
-    global passed, failed
-    try:
-        function()
-        passed += 1
-        print("ok -", function.__doc__)
-    except Exception as error:
-        failed += 1
-        print("not ok -", function.__doc__)
-        print("  #", type(error).__name__, error, "line", error.__traceback__.tb_next and error.__traceback__.tb_next.tb_lineno)
 
 
 def connect(contexts=("base:allocation", "elide:residency"), strict=None):
@@ -55,14 +43,14 @@ def status(h, length, offset, flags=0, only=None):
     return found
 
 
-@case
+@attempt
 def negotiated():
     """extended headers and the filter of block status are offered"""
     h = connect()
     assert h.can_block_status_payload() and h.get_structured_replies_negotiated() and h.can_df()
 
 
-@case
+@attempt
 def data():
     """writes and reads, small and large, whole and odd"""
     h = connect()
@@ -76,7 +64,7 @@ def data():
     h.flush()
 
 
-@case
+@attempt
 def long_zeroes():
     """WRITE_ZEROES and TRIM of more than 32 bits"""
     h = connect()
@@ -89,7 +77,7 @@ def long_zeroes():
     assert h.pread(8192, 6 * GIB) == bytes(8192)
 
 
-@case
+@attempt
 def long_status():
     """block status tells runs of more than 32 bits"""
     h = connect()
@@ -105,7 +93,7 @@ def long_status():
     assert one == [(5 * GIB, 3)], one
 
 
-@case
+@attempt
 def filters():
     """block status about one context"""
     h = connect()
@@ -117,7 +105,7 @@ def filters():
     assert set(status(h, 1 << 20, 0)) == {"base:allocation"}
 
 
-@case
+@attempt
 def errors():
     """errors come as chunks, and the connection lives"""
     # Without its own checks libnbd does not flag the payloads of writes either, as some clients do not.
@@ -133,7 +121,7 @@ def errors():
     assert h.pread(5, 0) == b"alive"
 
 
-@case
+@attempt
 def options():
     """options in every order"""
     h = nbd.NBD()
@@ -156,7 +144,7 @@ def options():
     assert h.get_structured_replies_negotiated()
 
 
-@case
+@attempt
 def many():
     """300 requests in flight"""
     h = connect()
@@ -175,7 +163,7 @@ def tool(name, *command):
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
         assert done.returncode == 0, done.stdout.decode(errors="replace")[-500:]
     run.__doc__ = name
-    case(run)
+    attempt(run)
 
 
 h = connect()
@@ -198,5 +186,4 @@ tool("qemu-img info", "qemu-img", "info", URI)
 tool("qemu-img map", "qemu-img", "map", "--output=json", URI)
 tool("qemu-io", "sh", "-c", "! qemu-io -f raw -c 'write -P 5 1M 2M' -c 'discard 4M 1G' -c 'write -z 4M 1G' -c flush "
      "-c 'read -P 5 1M 2M' \"$0\" 2>&1 | grep -iE 'fail|error'", URI)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed > 0)
+finish()
