@@ -4,7 +4,7 @@ CONFIGURATION ?= release
 PREFIX ?= /usr/local
 BIN = .build/$(CONFIGURATION)/elide
 
-.PHONY: help deps build test unit-test conformance nbd-chroot store-test test-s3 lint format demo demo-s3 bench pgbench soak fuzz vm-test findings install clean
+.PHONY: help deps build test unit-test conformance libnbd-test nbd-chroot store-test test-s3 lint format demo demo-s3 bench pgbench soak fuzz vm-test findings install clean
 
 help:
 	@echo "make demo      the main job end to end, on a real image, with a crash in the middle"
@@ -36,10 +36,15 @@ conformance: deps
 	swift build $(TESTING) --product elide
 	@scripts/lane.sh conformance Tests/Conformance/run.sh .build-test/release/elide
 
-# The cases that every store must pass, on a RADOS gateway and on moto (left out where it cannot be installed), and the command line on S3.
-STORE_TESTS = env SWIFT_BACKTRACE=enable=no swift test $(TESTING) --skip-build --filter 'StoreConformanceTests|StoreProbeTests'
+# libnbd's own tests, of Debian's source, against the server.
+libnbd-test: build
+	@scripts/lane.sh libnbd-test Tests/Conformance/libnbd.sh $(BIN)
+
 nbd-chroot: build
 	@scripts/lane.sh nbd-chroot scripts/nbd-chroot.sh $(BIN)
+
+# The cases that every store must pass, on a RADOS gateway and on moto (left out where it cannot be installed), and the command line on S3.
+STORE_TESTS = env SWIFT_BACKTRACE=enable=no swift test $(TESTING) --skip-build --filter 'StoreConformanceTests|StoreProbeTests'
 
 store-test: deps
 	scripts/rgw.sh run sh -ec "$(STORE_TESTS); Tests/Conformance/s3.sh .build-test/release/elide"
