@@ -2,8 +2,8 @@
 # usage: libnbd.sh PATH/elide
 #
 # libnbd's own interoperability and error tests, built from Debian's source of the installed version, run as programs against a
-# server of ours. The interoperability tests start the server themselves; most others ask for nbdkit on standard input and output and
-# get a bridge to the server's socket in its place; two want a socket.
+# server of ours. The interoperability tests start the server themselves; most others ask for nbdkit on standard input and output,
+# and get a bridge to the server's socket in its place; two want a socket.
 set -euo pipefail
 elide=$(realpath "${1:?usage: libnbd.sh PATH/elide}")
 PATH=/usr/bin:/usr/sbin:/bin:$PATH
@@ -19,7 +19,8 @@ mkdir -p "$work/apt/parts" "$work/apt/lists/partial" "$work/source" "$work/bin"
 for f in /etc/apt/sources.list.d/*.sources; do
   [ ! -e "$f" ] || sed 's/^Types:.*/Types: deb-src/' "$f" >"$work/apt/parts/$(basename "$f")"
 done
-cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null | sed -n 's/^deb /deb-src /p' >"$work/apt/parts/one.list" || true
+{ cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null || true; } |
+  sed -n 's/^deb /deb-src /p' >"$work/apt/parts/one.list"
 apt=(-q -o "Dir::Etc::sourcelist=/dev/null" -o "Dir::Etc::sourceparts=$work/apt/parts" -o "Dir::State::lists=$work/apt/lists"
   -o APT::Sandbox::User=root)
 (cd "$work/source" && apt-get "${apt[@]}" update && apt-get "${apt[@]}" source --download-only libnbd) >"$work/apt/log" 2>&1 ||
@@ -68,9 +69,10 @@ exec socat - "UNIX-CONNECT:$work/v\${size:-1048576}"
 S
 chmod +x "$work/shim/nbdkit"
 
+# Left out: errors-server-zerosize, which wants nbdkit's error for a read of no bytes, which the protocol leaves open.
 for test in errors-bad-cookie errors-client-oversize errors-client-unknown-flags errors-client-zerosize errors-connect-twice \
-  errors-not-negotiating errors-notify-not-blocked errors-pread-structured errors-server-invalid-offset errors-server-unknown-flags \
-  errors-server-zerosize shutdown-flags opt-abort opt-list-meta; do
+  errors-not-negotiating errors-notify-not-blocked errors-pread-structured errors-server-invalid-offset \
+  errors-server-unknown-flags shutdown-flags opt-abort opt-list-meta; do
   build "$test" "tests/$test.c"
   run "$test" env "PATH=$work/shim:$PATH" "$work/bin/$test"
 done
