@@ -8,7 +8,7 @@ import Testing
 @Suite struct HostileEntryTests {
   private static let seeds: [UInt64] = [1, 2, 3, 4]
   /// More with ELIDE_FUZZ_ROUNDS.
-  private static var rounds: Int { getenv("ELIDE_FUZZ_ROUNDS").flatMap { Int(String(cString: $0)) } ?? 3000 }
+  static var rounds: Int { getenv("ELIDE_FUZZ_ROUNDS").flatMap { Int(String(cString: $0)) } ?? 3000 }
 
   @Test(arguments: seeds) func mutatedEntriesNeverTrap(_ seed: UInt64) throws {
     var random = SeededRandom(seed &* 0x9E37_79B9_7F4A_7C15)
@@ -17,7 +17,7 @@ import Testing
     for round in 0..<Self.rounds {
       let original = originals[round % originals.count]
       var bytes = original
-      for _ in 0..<Int.random(in: 1...3, using: &random) { mutate(&bytes, &random) }
+      for _ in 0..<Int.random(in: 1...3, using: &random) { Self.mutate(&bytes, &random) }
       do {
         let entry = try EntryCodec.decode(bytes, of: Samples.log, at: 7)
         #expect(entry.raw == bytes && entry.hash == Digest.sha256(bytes))
@@ -33,7 +33,7 @@ import Testing
     #expect(decoded > 0)
   }
 
-  private func mutate(_ bytes: inout [UInt8], _ random: inout SeededRandom) {
+  static func mutate(_ bytes: inout [UInt8], _ random: inout SeededRandom) {
     guard !bytes.isEmpty else { return }
     let at = Int.random(in: 0..<bytes.count, using: &random)
     switch Int.random(in: 0..<7, using: &random) {

@@ -1,3 +1,4 @@
+import ElideEvents
 import ElideIO
 
 /// A local name: which volume it points at. Names are rows of this data directory; other hosts use the ULID.
@@ -100,25 +101,4 @@ package final class LMDBNameTable: NameTable {
   }
 
   private func fault(_ error: LMDBError) -> ElideError { ElideError(.failed, "\(environment.path): \(error)") }
-}
-
-/// What may be a name: 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit. A ULID is none, so that the two never
-/// mix.
-package enum VolumeName {
-  package static let maxBytes = 63
-
-  /// nil when `name` is fine, else what is wrong with it.
-  package static func fault(_ name: String) -> String? {
-    if name.isEmpty { return "is empty" }
-    if name.utf8.count > maxBytes { return "is longer than \(maxBytes) bytes" }
-    if ULID(name) != nil { return "looks like a volume's ULID" }
-    for (i, c) in name.utf8.enumerated() {
-      switch c {
-      case 0x61...0x7A, 0x30...0x39: continue
-      case 0x2D, 0x2E, 0x5F: if i > 0 { continue } else { return "begins with '\(Character(UnicodeScalar(c)))'" }
-      default: return "has a character other than a-z 0-9 . _ -"
-      }
-    }
-    return nil
-  }
 }

@@ -1,3 +1,4 @@
+import ElideEvents
 import ElideIO
 
 /// What people write to name a volume, or a point of one: `name`, `<ULID>`, either with `@label` for a snapshot,

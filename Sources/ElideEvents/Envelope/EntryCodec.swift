@@ -17,7 +17,7 @@ package struct EntryError: Error, Equatable, Sendable, CustomStringConvertible {
   }
 }
 
-/// Entries of both logs as TOML, byte exact: docs/formats/journal.md.
+/// Entries of a journal as TOML, byte exact: docs/formats/journal.md. Those of a name log: `NameEntryCodec`.
 ///
 /// Written in one order of fields and one spelling of values; read with a TOML library in any. What is hashed and signed
 /// is always the raw bytes.
@@ -42,29 +42,24 @@ package enum EntryCodec {
     return w.bytes
   }
 
-  /// Reads an entry. A kind (or schema) that this program does not know, and any kind of a name log, gives
-  /// `event == nil`; its envelope is checked all the same. `log` and `seq` name the place it was read from, for errors
+  /// Reads an entry. A kind (or schema) that this program does not know gives `event == nil`; its envelope is checked all
+  /// the same. `log` and `seq` name the place it was read from, for errors
   /// only: `JournalReplay` compares them.
   package static func decode(_ raw: [UInt8], of log: String? = nil, at seq: UInt64? = nil) throws(EntryError) -> Entry {
-    do {
+    do throws(TOMLError) {
       var root = TOMLFields(try TOMLDocument.parse(raw, limit: Entry.maxBytes))
       let envelope = try readEnvelope(&root)
       let body = try root.table("body")
-      if envelope.isNameEntry {
-        var seal = try root.table("seal")
-        _ = try seal.signature("signature")
-        try seal.end()
-      }
       try root.end()
-      let known = !envelope.isNameEntry && envelope.schema == schema
-      let event = known ? try VolumeEvent.parse(kind: envelope.kind, body) : nil
+      guard !envelope.isNameEntry else { throw TOMLError("log is \"\(envelope.log)\", a name's") }
+      let event = envelope.schema == schema ? try VolumeEvent.parse(kind: envelope.kind, body) : nil
       return Entry(raw: raw, hash: Digest.sha256(raw), envelope: envelope, event: event)
     } catch {
       throw EntryError(log: log, seq: seq, error.description)
     }
   }
 
-  private static func write(_ e: Envelope, _ w: inout TOMLWriter) {
+  static func write(_ e: Envelope, _ w: inout TOMLWriter) {
     w.integer("schema", e.schema)
     w.string("log", e.log)
     w.integer("seq", e.seq)
@@ -81,7 +76,7 @@ package enum EntryCodec {
     w.string("reason", ifPresent: e.reason)
   }
 
-  private static func readEnvelope(_ f: inout TOMLFields) throws(TOMLError) -> Envelope {
+  static func readEnvelope(_ f: inout TOMLFields) throws(TOMLError) -> Envelope {
     let schema = try f.integer("schema", 1...UInt64(Int64.max))
     let log = try f.string("log", limit: nameLimit)
     guard log.hasPrefix("volume/") || log.hasPrefix("name/") else { throw TOMLError("log is \"\(log)\"") }

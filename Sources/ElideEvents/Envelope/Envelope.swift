@@ -55,8 +55,8 @@ package struct Entry: Equatable, Sendable {
 }
 
 /// An event that is durable in its log. Only a log that made it durable, or the replay of that log, makes one: the
-/// initialiser is private to this file, and `commit` below is called from `Journal` and `JournalReplay` alone (a tidy
-/// test holds it so). Projections take nothing else.
+/// initialiser is private to this file, and `commit` below is called from `Journal`, `JournalReplay` and `NameReplay` alone (a
+/// tidy test holds it so). Projections take nothing else.
 package struct Committed<Event: Sendable>: Sendable {
   package let seq: UInt64
   package let event: Event

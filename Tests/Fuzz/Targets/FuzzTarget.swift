@@ -10,6 +10,8 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
   case nbd
   /// A journal entry.
   case entry
+  /// An entry of a name's log.
+  case nameEntry
   /// The TOML documents of a store: head, volume, host, store.
   case document
   /// A journal page.
@@ -33,6 +35,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
   package var otherSeeds: [String] {
     switch self {
     case .entry: ["journal/schema-1"]
+    case .nameEntry: ["names/schema-1"]
     case .page: ["pages/version-1"]
     default: []
     }
@@ -42,6 +45,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     switch self {
     case .nbd: NBDFuzz.run(bytes)
     case .entry: EventFuzz.entry(bytes)
+    case .nameEntry: NameFuzz.entry(bytes)
     case .document: EventFuzz.document(bytes)
     case .page: EventFuzz.page(bytes)
     case .content: SegmentFuzz.content(bytes)
@@ -58,7 +62,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
   package var seeds: [[UInt8]] {
     switch self {
     case .nbd: NBDFuzz.seeds
-    case .entry: []
+    case .entry, .nameEntry: []
     case .document: EventFuzz.documents
     case .page: []
     case .content: SegmentFuzz.contents
