@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """An HTTP proxy in front of an object store that makes it slow or unreliable on purpose.
 
-    store_proxy.py UPSTREAM_HOST:PORT [--port N] [--profile none|cloud] [--rate BYTES_PER_SECOND] [--port-file FILE]
+    store_proxy.py UPSTREAM_HOST:PORT [--port N] [--profile none|near|cloud] [--rate BYTES_PER_SECOND] [--link BYTES_PER_SECOND]
+                   [--port-file FILE]
+    store_proxy.py DIRECTORY …        no upstream: objects that a store in a directory holds, to be read as those of any bucket
 
 Requests pass through unchanged (Host included, so signatures stay valid); only time and fate are changed. What it does can be
 changed while it runs, by a GET on the proxy itself:
@@ -12,13 +14,15 @@ changed while it runs, by a GET on the proxy itself:
                                                              answer is lost, that get a 503
     curl 'http://127.0.0.1:PORT/-/stats'                     requests and bytes by method, as JSON
 
-The profile `cloud` adds latencies drawn from three points each (50th, 99th, 99.9th percentile): GET 60/80/120 ms, PUT
+`--rate` is what one stream gets, `--link` what all get together. The profile `near` adds 20 ms to each request, `cloud`
+adds latencies drawn from three points each (50th, 99th, 99.9th percentile): GET 60/80/120 ms, PUT
 100/195/275 ms; and holds each stream to 80 MB/s.
 """
-import argparse, asyncio, bisect, json, random, sys, urllib.parse
+import argparse, asyncio, bisect, hashlib, json, os, random, re, sys, urllib.parse
 
 PROFILES = {
     "none": ({}, 0),
+    "near": ({"GET": (0.020, 0.020, 0.020), "PUT": (0.020, 0.020, 0.020)}, 80_000_000),
     "cloud": ({"GET": (0.060, 0.080, 0.120), "PUT": (0.100, 0.195, 0.275)}, 80_000_000),
 }
 CHUNK = 256 * 1024
@@ -26,8 +30,11 @@ CHUNK = 256 * 1024
 
 class State:
     def __init__(self, options):
-        self.host, _, port = options.upstream.rpartition(":")
-        self.port = int(port)
+        self.directory = options.upstream if "/" in options.upstream else None
+        if not self.directory:
+            self.host, _, port = options.upstream.rpartition(":")
+            self.port = int(port)
+        self.link, self.link_free = options.link, 0.0
         self.latency, self.rate = PROFILES[options.profile]
         self.rate = options.rate if options.rate is not None else self.rate
         self.random = random.Random(options.seed)
@@ -41,6 +48,8 @@ class State:
         points = self.latency.get("PUT" if method in ("PUT", "POST") else "GET")
         if not points:
             return 0.0
+        if points[0] == points[2]:
+            return points[0]
         shares, times = (0.0, 0.5, 0.99, 0.999, 1.0), (points[0] * 0.8, *points, points[2] * 1.2)
         u = self.random.random()
         i = max(1, bisect.bisect_left(shares, u))
@@ -48,7 +57,7 @@ class State:
 
     def set(self, query):
         for key, value in urllib.parse.parse_qsl(query):
-            if key not in ("outage", "drop_request", "drop_response", "error", "rate"):
+            if key not in ("outage", "drop_request", "drop_response", "error", "rate", "link"):
                 raise ValueError(f"unknown setting {key}")
             setattr(self, key, float(value))
         if self.outage:
@@ -96,19 +105,71 @@ async def body_chunks(reader, headers, until_end):
         yield data
 
 
-async def pump(chunks, writer, state, counter):
-    """Passes bytes on, held to the rate of one stream."""
-    loop = asyncio.get_running_loop()
-    start, moved = loop.time(), 0
-    async for data in chunks:
-        writer.write(data)
-        await writer.drain()
-        moved += len(data)
-        setattr(state, counter, getattr(state, counter) + len(data))
-        if state.rate:
-            ahead = moved / state.rate - (loop.time() - start)
+class Pace:
+    """Holds one stream to its rate, and all of them to that of the link."""
+
+    def __init__(self, state):
+        self.state, self.loop, self.moved = state, asyncio.get_running_loop(), 0
+        self.start = self.loop.time()
+
+    async def moving(self, count):
+        """Before these bytes leave."""
+        if self.state.link:
+            now = self.loop.time()
+            begin = max(now, self.state.link_free)
+            self.state.link_free = begin + count / self.state.link
+            if begin - now > 0.002:
+                await asyncio.sleep(begin - now)
+
+    async def moved_on(self, count):
+        """After they left."""
+        self.moved += count
+        if self.state.rate:
+            ahead = self.moved / self.state.rate - (self.loop.time() - self.start)
             if ahead > 0.002:
                 await asyncio.sleep(ahead)
+
+
+async def pump(chunks, writer, state, counter):
+    pace = Pace(state)
+    async for data in chunks:
+        await pace.moving(len(data))
+        writer.write(data)
+        await writer.drain()
+        setattr(state, counter, getattr(state, counter) + len(data))
+        await pace.moved_on(len(data))
+
+
+async def send_file(method, target, headers, writer, state):
+    """Answers a read from the directory, as a bucket would: /BUCKET/KEY, whole or a range."""
+    parts = urllib.parse.unquote(urllib.parse.urlsplit(target).path).split("/")
+    path = os.path.join(state.directory, *parts[2:])
+    if method not in ("GET", "HEAD") or ".." in parts or not os.path.isfile(path):
+        status, code = ("405 Method Not Allowed", "MethodNotAllowed") if method not in ("GET", "HEAD") else ("404 Not Found", "NoSuchKey")
+        text = f"<Error><Code>{code}</Code></Error>".encode()
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\n\r\n".encode() + (text if method != "HEAD" else b""))
+        return await writer.drain()
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("range", ""))
+        first, last = (int(wanted[1]), min(int(wanted[2] or size - 1), size - 1)) if wanted else (0, size - 1)
+        if wanted and first >= size:
+            writer.write(f"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */{size}\r\nContent-Length: 0\r\n\r\n".encode())
+            return await writer.drain()
+        # Of a part, nobody compares it with the bytes.
+        tag = f"{size:032x}-1" if wanted else hashlib.md5(file.read()).hexdigest()
+        more = f"Content-Range: bytes {first}-{last}/{size}\r\n" if wanted else ""
+        status = "206 Partial Content" if wanted else "200 OK"
+        writer.write(f'HTTP/1.1 {status}\r\nContent-Length: {last - first + 1}\r\nETag: "{tag}"\r\n{more}\r\n'.encode())
+        await writer.drain()
+        pace, loop = Pace(state), asyncio.get_running_loop()
+        while method == "GET" and first <= last:
+            count = min(CHUNK, last - first + 1)
+            await pace.moving(count)
+            await loop.sendfile(writer.transport, file, first, count)
+            first += count
+            state.sent += count
+            await pace.moved_on(count)
 
 
 def answer(status, text):
@@ -141,6 +202,9 @@ async def one_request(head, client_reader, client_writer, state):
         client_writer.write(answer("503 Slow Down", "<Error><Code>SlowDown</Code></Error>"))
         await client_writer.drain()
         return False
+    if state.directory:
+        await send_file(method, target, headers, client_writer, state)
+        return True
     up_reader, up_writer = await asyncio.open_connection(state.host, state.port, limit=1 << 20)
     try:
         # The proxy answers 100-continue itself: otherwise each PUT waits one more round trip for nothing.
@@ -188,6 +252,7 @@ async def main():
     parser.add_argument("--port-file")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="none")
     parser.add_argument("--rate", type=float)
+    parser.add_argument("--link", type=float, default=0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     state = State(options)

@@ -66,20 +66,6 @@ import Testing
     #expect(try world.countRight() == 7 * 16)
   }
 
-  @Test func sequentialReadsAreReadAheadOfByHalfAtMost() throws {
-    let world = try CacheWorld(count: 640)
-    var asked: UInt64 = 0
-    for unit in 0..<20 as Range<UInt32> {
-      try world.fetcher.fetch(segment: 5, r: unit * 16, count: 16)
-      asked += 1
-      let c = world.fetcher.counters
-      #expect(c.units <= asked + asked / 2 + 1)
-    }
-    let c = world.fetcher.counters
-    #expect(c.readAhead > 0 && c.requests < 20)
-    #expect(try world.countRight() == Int(c.units) * 16)
-  }
-
   @Test func anUnknownOutcomeIsTriedAgainAndNothingElseIs() throws {
     let world = try CacheWorld(count: 20)
     let unknown = StoreError.unknown(key: "k", detail: "timed out")

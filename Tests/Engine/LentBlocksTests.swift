@@ -93,6 +93,7 @@ private final class ReadHarness {
   @Test func fetchesUnderWayAreLimited() throws {
     var limits = FrontLimits()
     limits.fetches = 3
+    limits.readAhead.fetches = 0
     let harness = try ReadHarness(blocks: 200, limits: limits)
     for token in 0..<60 { harness.read((token * 37) % 190, 1 + token % 9, token: UInt64(token)) }
     let prefetch = BlockRequest(operation: .prefetch, offset: 0, length: 200 * 4096, buffer: nil, token: 99)
@@ -105,6 +106,7 @@ private final class ReadHarness {
   @Test func blocksUnderWayAreLimited() throws {
     var limits = FrontLimits()
     limits.fetchBlocks = 1
+    limits.readAhead.fetches = 0
     let harness = try ReadHarness(blocks: 80, limits: limits)
     for token in 0..<10 { harness.read(token * 8, 8, token: UInt64(token)) }
     for _ in 0..<400 where harness.sink.done.count < 10 { harness.turn() }

@@ -83,7 +83,7 @@ import Testing
         "power losses", "kills", "cuts reported", "copies checked", "replays", "folds compared", "evictions",
         "crash at write wal", "crash at sync wal", "crash at commit journal", "crash at put segments",
         "crash at putIfAbsent journal",
-        "crash at put maps",
+        "crash at put maps", "read ahead",
       ])
   }
 

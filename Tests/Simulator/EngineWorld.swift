@@ -105,9 +105,14 @@ package final class EngineWorld {
     return texts.joined(separator: ", ")
   }
 
+  private func countReadAhead() {
+    if let counters = opened?.fetcher.counters, counters.readAhead > 0 { count("read ahead") }
+  }
+
   private func pump() {
     host.executor.run(.sync, &random)
     host.executor.run(.fetch, &random)
+    host.executor.run(.ahead, &random)
     _ = opened?.stepKeeper()
     opened?.device.poll()
   }
@@ -117,6 +122,7 @@ package final class EngineWorld {
     count(mode == .powerLoss ? "power losses" : "kills")
     count("crash at \(faults.isCrashed ? faults.lastSite : "between calls")")
     promisesAcknowledged = mode == .processKill && faults.fired == firedAtOpen && promisesAcknowledged
+    countReadAhead()
     faults.crashNow()
     opened = nil
     engine = nil
@@ -140,7 +146,9 @@ package final class EngineWorld {
       if random.chance(2, in: 3) { opened.device.commit() }
     case 5: opened.device.poll()
     case 6: host.executor.run(.sync, &random)
-    case 7: host.executor.run(.fetch, &random)
+    case 7:
+      host.executor.run(.fetch, &random)
+      host.executor.run(.ahead, &random)
     case 8...9: host.executor.run(.ship, &random)
     case 10...13: for _ in 0..<(1 + random.below(4)) { _ = opened.stepKeeper() }
     case 14: host.clock.advance(milliseconds: random.pick([10, 200, 1500]))

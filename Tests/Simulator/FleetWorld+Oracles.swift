@@ -12,6 +12,7 @@ extension FleetWorld {
         pump: {
           self.host.executor.run(.sync, &self.random)
           self.host.executor.run(.fetch, &self.random)
+          self.host.executor.run(.ahead, &self.random)
           _ = opened.stepKeeper()
           opened.device.poll()
         })

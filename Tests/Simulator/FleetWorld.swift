@@ -137,6 +137,7 @@ package final class FleetWorld {
   func pump(_ m: Member) {
     host.executor.run(.sync, &random)
     host.executor.run(.fetch, &random)
+    host.executor.run(.ahead, &random)
     _ = m.opened?.stepKeeper()
     m.opened?.device.poll()
   }
@@ -177,7 +178,9 @@ package final class FleetWorld {
       if random.chance(2, in: 3) { opened.device.commit() }
     case 10...11: opened.device.poll()
     case 12...13: host.executor.run(.sync, &random)
-    case 14...15: host.executor.run(.fetch, &random)
+    case 14...15:
+      host.executor.run(.fetch, &random)
+      host.executor.run(.ahead, &random)
     case 16...19: host.executor.run(.ship, &random)
     case 20...27: for _ in 0..<(1 + random.below(4)) { _ = opened.stepKeeper() }
     case 28...29: host.clock.advance(milliseconds: random.pick([10, 200, 1500]))

@@ -50,6 +50,12 @@ package final class SimHost {
     configuration.checkpointBytes = 16 << 10
     configuration.retryMilliseconds = 100
     configuration.retryLimitMilliseconds = 2000
+    // Devices are of some hundred blocks, requests of twenty.
+    configuration.front.readAhead.threshold = 8
+    configuration.front.readAhead.window = 48
+    configuration.front.readAhead.chunk = 16
+    configuration.front.readAhead.unit = 4
+    configuration.front.readAhead.fetches = 3
   }
 
   package var world: World { World(clock: clock, random: random, files: files) }

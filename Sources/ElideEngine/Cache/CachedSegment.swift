@@ -207,16 +207,21 @@ package final class CachedSegment: @unchecked Sendable {  // a table whose words
     var written: UInt32 = 0
     var at = r
     let end = r + count
-    func fresh(_ i: UInt32) -> UInt32 { blockWord(seed: source.seed, r: i, blocks + Int(i - r) * 4096) }
+    let fresh = [UInt32](unsafeUninitializedCapacity: Int(count)) { words, n in
+      for i in 0..<Int(count) {
+        words.initializeElement(at: i, to: blockWord(seed: source.seed, r: r + UInt32(i), blocks + i * 4096))
+      }
+      n = Int(count)
+    }
     while at < end {
-      let n = stretch(from: at, to: end) { word($0) != fresh($0) }
+      let n = stretch(from: at, to: end) { word($0) != fresh[Int($0 - r)] }
       if n == 0 {
         at += 1
         continue
       }
       let bytes = UnsafeRawBufferPointer(start: blocks + Int(at - r) * 4096, count: Int(n) * 4096)
       try files.write(source.file, bytes, at: offset(at))
-      for i in at..<at + n { elide_store_release_u32(table + 4 * Int(i), fresh(i)) }
+      for i in at..<at + n { elide_store_release_u32(table + 4 * Int(i), fresh[Int(i - r)]) }
       writeThrough(at, count: n)
       written += n
       at += n

@@ -15,7 +15,7 @@ package final class Fetcher: Sendable {
     package var requests: UInt64 = 0
     package var bytes: UInt64 = 0
     package var units: UInt64 = 0
-    /// Units among them that nobody had asked for.
+    /// Units among them that nobody had asked for yet.
     package var readAhead: UInt64 = 0
     /// Fetches that found all blocks here already, and units that another thread was fetching.
     package var hits: UInt64 = 0
@@ -41,7 +41,6 @@ package final class Fetcher: Sendable {
   let retry: RetryPolicy
   /// The plain bytes of a unit come out only when the disk did not take them.
   let flights = SingleFlight<UnitKey, [UInt8]?>()
-  private let streams = Mutex(ReadAhead())
   let tallies = Mutex(Counters())
   /// Neighbouring units wanted together travel in one request up to this many bytes.
   static let joinLimit: UInt64 = 4 << 20
@@ -104,50 +103,55 @@ package final class Fetcher: Sendable {
     }
   }
 
-  /// Fetches the units that hold a wanted block which is absent, and a few after them where reads are sequential. Returns
-  /// those that the disk did not take, by their first r.
+  /// Fetches the units that hold a wanted block which is absent. Returns those that the disk did not take, by their first r.
   private func bring(
     _ encoding: SegmentEncoding, of entry: SegmentEntry, into file: CachedSegment?, _ r: UInt32, _ count: UInt32
   ) throws(SegmentError) -> [UInt32: [UInt8]] {
-    let units = encoding.units(r..<r + count)
-    let absent = units.filter { i in
-      let unit = encoding.units[i]
-      guard let file else { return true }
-      return (max(unit.r, r)..<min(unit.r + unit.blocks, r + count)).contains { !file.isPresent($0) }
-    }
-    guard let first = absent.first, let last = absent.last else { return [:] }
-    let ahead = file.map { aheadUnits(encoding, entry, $0, first, last, absent.count) } ?? []
+    let absent = absentUnits(encoding, file, r, count)
     var memory: [UInt32: [UInt8]] = [:]
     var failure: SegmentError?
-    let landed = land((absent + ahead).map { encoding.units[$0] }, of: entry, into: file)
-    for (i, result) in landed.enumerated() {
+    for (unit, result) in zip(absent, land(absent, of: entry, into: file)) {
       switch result {
       case .success(nil): break
-      case .success(let bytes?): memory[encoding.units[(absent + ahead)[i]].r] = bytes
-      // What nobody asked for may fail.
-      case .failure(let error): if i < absent.count { failure = failure ?? error }
+      case .success(let bytes?): memory[unit.r] = bytes
+      case .failure(let error): failure = failure ?? error
       }
     }
     if let failure { throw failure }
     return memory
   }
 
-  /// Units right after those wanted that are worth having, by how this segment was read so far.
-  private func aheadUnits(
-    _ encoding: SegmentEncoding, _ entry: SegmentEntry, _ file: CachedSegment, _ first: Int, _ last: Int, _ count: Int
-  ) -> [Int] {
-    let (from, to) = (encoding.units[first].r, encoding.units[last].r + encoding.units[last].blocks)
-    return streams.withLock { streams in
-      let most = streams.note(segment: entry.number, r: from, end: to, units: count)
-      let end = min(last + 1 + most, encoding.units.count)
-      let ahead = (last + 1..<max(end, last + 1)).filter { i in
-        let unit = encoding.units[i]
-        return (unit.r..<unit.r + unit.blocks).contains { !file.isPresent($0) }
-      }
-      if let i = ahead.last { streams.extended(segment: entry.number, to: encoding.units[i].r + encoding.units[i].blocks) }
-      if !ahead.isEmpty { tallies.withLock { $0.readAhead += UInt64(ahead.count) } }
-      return ahead
+  /// The units that hold a block of [r, r+count) which is absent.
+  private func absentUnits(
+    _ encoding: SegmentEncoding, _ file: CachedSegment?, _ r: UInt32, _ count: UInt32
+  ) -> [SegmentEncoding.Unit] {
+    encoding.units(r..<r + count).map { encoding.units[$0] }.filter { unit in
+      guard let file else { return true }
+      return (max(unit.r, r)..<min(unit.r + unit.blocks, r + count)).contains { !file.isPresent($0) }
     }
+  }
+
+  /// Brings what is absent of blocks [r, r+count) of a segment before anybody asks for it; with `count` 0 its encoding alone.
+  /// What goes wrong is no error: whoever wants the blocks will ask, and hear.
+  func ahead(segment: UInt64, r: UInt32, count: UInt32) -> AheadOutcome {
+    // Not uploaded is local, and what has left the table is wanted by nobody.
+    guard let entry = segments.directory[segment], entry.uploaded, r <= entry.blocks, count <= entry.blocks - r else {
+      return .kept
+    }
+    guard let encoding = try? encodings.encoding(of: entry) else { return .failed }
+    if count == 0 { return .kept }
+    guard let file = try? attach(entry) else { return .notKept }
+    file.refresh(r, count: count)
+    var outcome = AheadOutcome.kept
+    for result in landAhead(absentUnits(encoding, file, r, count), of: entry, into: file) {
+      switch result {
+      case .success(nil): break
+      case .success: outcome = .notKept
+      case .failure: return .failed
+      }
+    }
+    if segments.cache.trimIfDue() { segments.sweep() }
+    return outcome
   }
 
   /// The wanted blocks, from units that are in memory and for the rest from the file.

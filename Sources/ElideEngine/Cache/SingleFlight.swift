@@ -21,6 +21,16 @@ final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
   }
 
+  /// Takes the lead for what nobody waits for; nil when somebody is on it.
+  func lead(_ key: Key) -> Flight<Value>? {
+    flights.withLock { all in
+      guard all[key] == nil else { return nil }
+      let flight = Flight<Value>(isAhead: true)
+      all[key] = flight
+      return flight
+    }
+  }
+
   func finish(_ key: Key, _ flight: Flight<Value>, _ result: Result<Value, SegmentError>) {
     flights.withLock { $0[key] = nil }
     flight.land(result)
@@ -32,8 +42,11 @@ final class Flight<Value: Sendable>: @unchecked Sendable {  // pthread objects a
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
   private let landed: UnsafeMutablePointer<pthread_cond_t>
   private var result: Result<Value, SegmentError>?
+  /// Its leader does it for nobody, and gives up sooner.
+  let isAhead: Bool
 
-  init() {
+  init(isAhead: Bool = false) {
+    self.isAhead = isAhead
     mutex = .allocate(capacity: 1)
     landed = .allocate(capacity: 1)
     pthread_mutex_init(mutex, nil)

@@ -19,3 +19,13 @@ enum FetchJob {
     }
   }
 }
+
+extension FetchJob {
+  /// Brings blocks that will be read soon, or an encoding, on the lane for what nobody waits for. How many are under way is the
+  /// front's to limit, too.
+  static func submitAhead(
+    _ fetcher: Fetcher, _ executor: any Executor, _ front: Mailbox<FrontMessage>, _ segment: UInt64, _ r: UInt32, _ count: UInt32
+  ) {
+    executor.submit(.ahead) { _ = front.send(.aheadDone(fetcher.ahead(segment: segment, r: r, count: count))) }
+  }
+}

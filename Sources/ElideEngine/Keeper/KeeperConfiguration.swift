@@ -1,6 +1,8 @@
 /// Limits and times of a volume in service. All configurable; the defaults are production's.
 package struct KeeperConfiguration: Equatable, Sendable {
   package var geometry = WALGeometry()
+  /// Bounds of the device in front.
+  package var front = FrontLimits()
   /// Unsealed write-ahead files at most: beyond it no new one is prepared, and writes wait.
   package var unsealedWals = 32
   /// Bytes sealed but not in the store, at most: beyond it nothing more is sealed, and so, in the end, writes wait.

@@ -27,6 +27,7 @@ extension VolumeKeeper {
     case .dropped(let number): wals[number]?.isDropped = true
     case .barrierReached(let token, let after): try barrierReached(token, after: after)
     case .wanted(let segment, let r, let count): fetch(segment, r, count)
+    case .ahead(let segment, let r, let count): FetchJob.submitAhead(fetcher, context.executor, front, segment, r, count)
     case .failed(let number, let error):
       throw KeeperHalt(.failed, "write-ahead file \(number): \(Errno(error)); nothing from it on is sealed")
     }

@@ -261,9 +261,12 @@ package final class VolumeKeeper: Stepper {
       return false
     }
     // Reads of what lies in the store go on: they harm nothing.
-    if case .wanted(let segment, let r, let count) = message {
+    switch message {
+    case .wanted(let segment, let r, let count):
       fetch(segment, r, count)
       publishStatus()
+    case .ahead(let segment, let r, let count): FetchJob.submitAhead(fetcher, context.executor, front, segment, r, count)
+    default: break
     }
     return true
   }

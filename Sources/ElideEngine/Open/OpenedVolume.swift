@@ -145,6 +145,12 @@ package final class OpenedVolume {
 }
 
 extension Engine {
+  private var frontLimits: FrontLimits {
+    var limits = configuration.front
+    limits.readAhead = limits.readAhead.within(cacheBytes: cache.budget)
+    return limits
+  }
+
   /// Opens a volume of this data directory for reading and writing. `.owned` when another process serves it.
   package func openLocal(_ volume: ULID) throws(ElideError) -> OpenedVolume {
     let opening = try LocalOpening.open(self, volume)
@@ -156,7 +162,7 @@ extension Engine {
       let parts = VolumeDevice.Parts(
         volume: volume, size: opening.tables.state.deviceSize, map: opening.tables.map, sources: opening.segments,
         files: world.files, executor: executor, fromKeeper: front, toKeeper: keeper.inbox, wake: frontWake,
-        stages: opening.context.stages, openBytes: opening.context.openBytes)
+        limits: frontLimits, stages: opening.context.stages, openBytes: opening.context.openBytes)
       let device = VolumeDevice(
         parts,
         log: VolumeDevice.Log(
@@ -184,7 +190,7 @@ extension Engine {
     let desk = ReadDesk(fetcher: fetcher, segments: segments, executor: executor, front: front) { machineWake.signal() }
     let parts = VolumeDevice.Parts(
       volume: volume, size: published.tables.state.size, map: published.tables.map, sources: segments, files: world.files,
-      executor: executor, fromKeeper: front, toKeeper: desk.inbox, wake: frontWake)
+      executor: executor, fromKeeper: front, toKeeper: desk.inbox, wake: frontWake, limits: frontLimits)
     return OpenedVolume(
       engine: self, published: published, desk: desk, device: VolumeDevice(parts, log: nil), machineWake: machineWake,
       frontWake: frontWake)

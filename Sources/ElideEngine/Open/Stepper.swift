@@ -71,8 +71,10 @@ package final class ReadDesk: Stepper {
       segments.closeRetired()
       return false
     }
-    if case .wanted(let segment, let r, let count) = message {
-      FetchJob.submit(fetcher, executor, front, segment, r, count)
+    switch message {
+    case .wanted(let segment, let r, let count): FetchJob.submit(fetcher, executor, front, segment, r, count)
+    case .ahead(let segment, let r, let count): FetchJob.submitAhead(fetcher, executor, front, segment, r, count)
+    default: break
     }
     return true
   }

@@ -19,27 +19,75 @@ package enum SegmentError: Error, Equatable, Sendable, CustomStringConvertible {
 }
 
 package enum BodyDecoder {
+  /// Units carry at most so many plain bytes: `SegmentEncoding` takes no longer ones.
+  static let maxPlain = 1 << 20
+
   /// The plain blocks of one unit from its stored bytes, after the digest was checked. What the unit claims is bounded by
   /// its number of blocks, at most 1 MiB.
   package static func decode(
     _ unit: SegmentEncoding.Unit, stored: ArraySlice<UInt8>, object: String, codec: ZstdCodec
   ) throws(SegmentError) -> [UInt8] {
-    let digest = stored.withUnsafeBytes { Digest.sha256($0) }
-    guard digest == unit.digest else {
+    let size = Int(unit.blocks) * 4096
+    var out = [UInt8](repeating: 0, count: size)
+    let result = stored.withUnsafeBytes { stored in
+      out.withUnsafeMutableBytes { out -> Result<Void, SegmentError> in
+        do throws(SegmentError) {
+          let isRight = Digest.sha256(stored) == unit.digest
+          let bytes = try plain(unit, stored, isRight: isRight, object: object, codec: codec, scratch: out)
+          if bytes.baseAddress != UnsafeRawPointer(out.baseAddress) { out.copyMemory(from: bytes) }
+          return .success(())
+        } catch { return .failure(error) }
+      }
+    }
+    try result.get()
+    return out
+  }
+
+  /// The plain blocks of one unit, in place: in `stored` itself where they are stored raw, else in `scratch`, which holds at
+  /// least so many bytes.
+  ///
+  /// - Parameter isRight: whether the digest of `stored` is the unit's, which the caller has computed.
+  static func plain(
+    _ unit: SegmentEncoding.Unit, _ stored: UnsafeRawBufferPointer, isRight: Bool, object: String, codec: ZstdCodec,
+    scratch: UnsafeMutableRawBufferPointer
+  ) throws(SegmentError) -> UnsafeRawBufferPointer {
+    guard isRight else {
       throw .damaged(object: object, detail: "the unit at byte \(unit.offset) is not what the journal says it is")
     }
     let size = Int(unit.blocks) * 4096
+    precondition(size <= scratch.count, "a unit larger than its buffer")
     switch unit.codec {
     case .raw:
       guard stored.count == size else {
         throw .damaged(object: object, detail: "the raw unit at byte \(unit.offset) has \(stored.count) bytes, not \(size)")
       }
-      return Array(stored)
+      return stored
     case .zstd:
-      guard let plain = codec.decompressed(stored, size: size) else {
+      guard codec.decompress(stored, into: UnsafeMutableRawBufferPointer(rebasing: scratch[..<size])) else {
         throw .damaged(object: object, detail: "the unit at byte \(unit.offset) does not decompress to \(size) bytes")
       }
-      return plain
+      return UnsafeRawBufferPointer(rebasing: scratch[..<size])
     }
+  }
+
+  /// For each unit whether its stored bytes have its digest; `stored` begins with the first of them. Two at a time, where the
+  /// processor can.
+  static func areRight(_ units: [SegmentEncoding.Unit], _ stored: UnsafeRawBufferPointer) -> [Bool] {
+    guard let first = units.first else { return [] }
+    func bytes(_ i: Int) -> UnsafeRawBufferPointer {
+      let start = Int(units[i].offset - first.offset)
+      return UnsafeRawBufferPointer(rebasing: stored[start..<start + Int(units[i].length)])
+    }
+    var right: [Bool] = []
+    right.reserveCapacity(units.count)
+    var i = 0
+    while i + 1 < units.count {
+      let (a, b) = Digest.sha256(bytes(i), bytes(i + 1))
+      right.append(a == units[i].digest)
+      right.append(b == units[i + 1].digest)
+      i += 2
+    }
+    if i < units.count { right.append(Digest.sha256(bytes(i)) == units[i].digest) }
+    return right
   }
 }

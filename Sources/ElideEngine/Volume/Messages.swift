@@ -19,6 +19,8 @@ package enum FrontMessage: Sendable {
   /// Blocks [r, r+count) of a segment are in the cache now, or could not be fetched (`error` an errno). Where the cache's
   /// disk does not take them, `bytes` are all of them, for the reads that wait; empty otherwise.
   case fetched(segment: UInt64, r: UInt32, count: UInt32, error: Int32, bytes: [UInt8])
+  /// What came of one `.ahead`.
+  case aheadDone(AheadOutcome)
   /// Close the open write-ahead file (if it holds anything), sync it, answer `.barrierReached` with the same token.
   case barrier(token: UInt64)
   /// The device grew.
@@ -40,6 +42,8 @@ package enum KeeperMessage: Sendable {
   case barrierReached(token: UInt64, after: UInt64)
   /// A read needs blocks [r, r+count) of a segment that the cache lacks.
   case wanted(segment: UInt64, r: UInt32, count: UInt32)
+  /// Blocks [r, r+count) of a segment will be read soon; with `count` 0 its encoding is all that is wanted.
+  case ahead(segment: UInt64, r: UInt32, count: UInt32)
   /// A write or sync of the write-ahead log failed: nothing of the files from `number` on may be sealed.
   case failed(number: UInt64, error: Int32)
 }

@@ -36,6 +36,7 @@ package struct FrontLimits: Equatable, Sendable {
   /// Fetches asked for and not answered, and the blocks in them: what the disk does not take is in memory meanwhile.
   package var fetches = 64
   package var fetchBlocks: UInt32 = 16_384
+  package var readAhead = ReadAheadLimits()
   package init() {}
 }
 

@@ -18,12 +18,15 @@ extension VolumeDevice {
     guard let buffer = request.buffer, request.length > 0 else { return .done(0) }
     var done: UInt64 = 0
     switch read(request.offset, request.length, into: buffer, from: &done) {
-    case .done: return .done(0)
+    case .done:
+      noteRead(request, missed: false)
+      return .done(0)
     case .failed(let error): return .done(error)
     case .missing(let lba, let handle, let count):
       let i = slab.take(PendingRequest(request))
       park(i, done, lba, handle, count)
       slab.append(i, to: &missing)
+      noteRead(request, missed: true)
       return .queued
     }
   }

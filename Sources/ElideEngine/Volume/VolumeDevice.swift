@@ -104,6 +104,10 @@ package final class VolumeDevice: BlockDevice {
   var blocksUnderWay: UInt32 = 0
   /// What fetches brought and the disk did not take: from `.fetched` to the end of that poll.
   var lent: [LentBlocks] = []
+  /// Who reads in sequence, and what is under way ahead of them.
+  var streams: ReadStreams
+  package internal(set) var aheadUnderWay = 0
+  var aheadRanges: [AheadRange] = []
   /// Flushes and FUA writes that wait for the next round, and those of the round that runs.
   var unsyncedWaiters = RequestList()
   var roundWaiters = RequestList()
@@ -150,6 +154,8 @@ package final class VolumeDevice: BlockDevice {
     stages = parts.stages
     openBytes = parts.openBytes
     overlay = Overlay(blocks: (parts.size + 4095) / 4096)
+    streams = ReadStreams(parts.limits.readAhead)
+    aheadRanges.reserveCapacity(Self.mostRanges)
     let chain = log?.recovered.end ?? .genesis
     appender = Appender(
       volume: parts.volume, incarnation: log?.incarnation ?? ULID(high: 0, low: 0), geometry: log?.geometry ?? WALGeometry(),
@@ -309,6 +315,8 @@ package struct FrontCounters: Equatable, Sendable {
   package var stalls: UInt64 = 0
   package var merges: UInt64 = 0
   package var fetchesWanted: UInt64 = 0
+  /// Blocks asked for ahead of readers.
+  package var blocksAhead: UInt64 = 0
   package var errors: UInt64 = 0
   package var failures: UInt64 = 0
   /// Blocks of write-ahead files that did not match their CRC: read as EIO.

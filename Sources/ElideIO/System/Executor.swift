@@ -6,6 +6,8 @@ package enum Lane: Int, CaseIterable, Sendable {
   case sync
   /// Reads that a guest waits for.
   case fetch
+  /// Reads that nobody waits for yet.
+  case ahead
   /// Encoding and uploads.
   case ship
 }
@@ -73,12 +75,13 @@ package final class ThreadExecutor: Executor {
   private let queues: [LaneQueue]
   private let threads: Mutex<[JoinableThread]>
 
-  /// Starts its threads at once: one for `.sync`, and as many as told for the other lanes.
-  package init(fetchThreads: Int = 4, shipThreads: Int = 2) throws(Errno) {
+  /// Starts its threads at once: one for `.sync`, and as many as told for the other lanes. One of `.ahead` waits for one
+  /// request: their number covers the latency of a store.
+  package init(fetchThreads: Int = 4, aheadThreads: Int = 16, shipThreads: Int = 2) throws(Errno) {
     let queues = Lane.allCases.map { _ in LaneQueue() }
     self.queues = queues
     var started: [JoinableThread] = []
-    let counts: [(Lane, Int)] = [(.sync, 1), (.fetch, fetchThreads), (.ship, shipThreads)]
+    let counts: [(Lane, Int)] = [(.sync, 1), (.fetch, fetchThreads), (.ahead, aheadThreads), (.ship, shipThreads)]
     do throws(Errno) {
       for (lane, count) in counts {
         for i in 0..<count {
