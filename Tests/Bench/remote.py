@@ -82,7 +82,7 @@ def peer(proxy, bodies, work):
             f.write(f'url = "http://127.0.0.1:{proxy.port}/bench/{body}"\noutput = "/dev/null"\n')
     # A range of all: the proxy need not make an ETag of the whole then, as for Elide's reads.
     begun, sent = time.monotonic(), proxy.ask("stats")["bytes_sent"]
-    subprocess.run(["curl", "-sS", "-r", "0-", "-Z", "--parallel-max", "16", "--parallel-immediate", "-K", config], check=True)
+    subprocess.run(["curl", "-sS", "--no-progress-meter", "-r", "0-", "-Z", "--parallel-max", "16", "--parallel-immediate", "-K", config], check=True)
     return (proxy.ask("stats")["bytes_sent"] - sent) / (time.monotonic() - begun)
 
 
