@@ -20,5 +20,13 @@ package enum StoreLayout {
   package static func checkpoint(_ volume: ULID, seq: UInt64, digest: Digest) -> String {
     "volumes/\(volume)/maps/\(digits(seq, 16))-\(digest)"
   }
+  // Names: docs/formats/names.md.
+  package static func nameEntry(_ name: String, _ seq: UInt64) -> String { "events/\(name)/\(digits(seq, 16)).toml" }
+  package static func nameCheckpoint(_ name: String, _ seq: UInt64) -> String {
+    "events/\(name)/checkpoints/\(digits(seq, 16)).toml"
+  }
+  package static func nameHint(_ name: String) -> String { "names/\(name).toml" }
+  package static func heads(_ host: String, date: String) -> String { "hosts/\(host)/heads/\(date).toml" }
+
   package static func host(_ id: String) -> String { "hosts/\(id)/host.pub" }
 }

@@ -251,6 +251,20 @@ import Testing
     #expect(try reserved.force(.renamedFrom(carried), by: a) != nil, "not the rename that was reserved")
   }
 
+  @Test func forksAndRenamesCountInTheirSlotsAlone() throws {
+    let from = ForkSource(name: "image", pin: NameFacts.volume(50), cut: NameFacts.cut(20, 3))
+    for (slot, legal) in [(0, true), (1, false)] as [(UInt64, Bool)] {
+      var book = NameLogBook()
+      #expect((try book.force(.forked(NameFacts.facts(8), from: from, slot: slot), by: c) == nil) == legal)
+      #expect(book.state.isFree != legal)
+    }
+    for (slot, legal) in [(3, true), (4, false)] as [(UInt64, Bool)] {
+      var book = try NameFacts.book(.stopped)
+      #expect((try book.force(.renamedTo(new: "new", reserved: 0, slot: slot), by: a) == nil) == legal)
+      #expect((book.state.phase == .renamed) == legal)
+    }
+  }
+
   @Test func anEntryFromTheFutureStopsAppendsAndNothingElse() throws {
     var book = try NameFacts.book(.live)
     let text = String(decoding: try book.entry(.note(text: "x"), by: c).raw, as: UTF8.self)

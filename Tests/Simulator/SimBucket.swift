@@ -58,6 +58,10 @@ package final class SimBucket: @unchecked Sendable {
     objects[key] = bytes
   }
 
+  /// Puts or removes an object behind everybody's back.
+  package func write(_ key: String, _ bytes: [UInt8]) { _ = put(key, bytes, ifAbsent: false) }
+  package func remove(_ key: String) { delete(key) }
+
   /// Damages an object, for tests that must see it noticed.
   package func flip(_ key: String, byte: Int) {
     guard var bytes = objects[key], byte < bytes.count else { return }

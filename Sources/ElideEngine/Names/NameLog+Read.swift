@@ -1,0 +1,202 @@
+import ElideEvents
+import ElideIO
+import ElideProjections
+
+// Reading a log's end. Hints and checkpoints only say where to begin; what is believed are bytes read from slots, and `prev`
+// of the next entry is the hash of such bytes.
+
+extension NameLog {
+  /// Reads on to the log's end: GET until a slot is free, having seen that the last known one still is what it was.
+  ///
+  /// Throws `.fault` when the log is shorter than, or other than, what this host has seen (a bucket rolled back, an entry
+  /// removed or replaced), and `.fenced` when another machine appends as this very process.
+  package func refresh() throws(ElideError) {
+    try load()
+    // Opening has just read the slot that it begins behind.
+    let isNew = head == nil
+    if isNew { try openElsewhere() }
+    try readOn(provingHead: !isNew)
+  }
+
+  /// Whether this process still owns the name: one request when nothing was appended. Others' notes and pins are no
+  /// contradiction; another epoch is.
+  package func check() throws(ElideError) -> Bool {
+    try load()
+    if head == nil { try openElsewhere() }
+    try readOn(provingHead: false)
+    try requireNoTwin()
+    return state.isOwned(by: me)
+  }
+
+  func load() throws(ElideError) {
+    if isLoaded { return }
+    record = NameRecord(fold: NameFold(name: name), isOwn: true, checkpoint: nil, checkpointSeq: nil, checkpointed: 0)
+    if let bytes = try rows.get(.folds, NameRowKey.name(name)) {
+      // A record of another version is dropped: the log has everything.
+      if let kept = try? NameRecord.decode(bytes, name: name) { record = kept }
+    }
+    isLoaded = true
+  }
+
+  func slot(_ seq: UInt64) throws(ElideError) -> [UInt8]? {
+    do throws(StoreError) { return try store.get(StoreLayout.nameEntry(name, seq), range: 0..<UInt64(Entry.maxBytes + 1)) } catch
+    {
+      if case .notFound = error { return nil }
+      throw ElideError(error)
+    }
+  }
+
+  private func readOn(provingHead: Bool) throws(ElideError) {
+    let start = head
+    var changes: [NameRowChange] = []
+    var isProved = start == nil || !provingHead
+    while let raw = try slot(record.fold.nextSeq) {
+      let seq = record.fold.nextSeq
+      let (step, violation) = advance(raw, &changes)
+      if case .event(let committed) = step { try requireOwn(committed) }
+      // The first new entry that continues the head proves it.
+      if seq == (start?.seq ?? 0) + 1, violation == nil { isProved = true }
+      if changes.count >= 512 {
+        try keep(changes)
+        changes = []
+      }
+    }
+    if !isProved, let start { try prove(start) }
+    if !changes.isEmpty {
+      try keep(changes)
+      maintain()
+    }
+  }
+
+  private func keep(_ changes: [NameRowChange]) throws(ElideError) {
+    do throws(ElideError) { try rows.commit(changes + [foldRow()]) } catch {
+      isLoaded = false
+      throw error
+    }
+  }
+
+  /// The slot still has the bytes it had.
+  private func prove(_ known: JournalHead) throws(ElideError) {
+    guard let raw = try slot(known.seq) else {
+      isLoaded = false
+      throw alarmed(
+        .fault,
+        "the log of '\(name)' has no entry \(known.seq) any more, which this host has seen: the store was rolled back, or "
+          + "an entry was removed; nothing is appended")
+    }
+    guard Digest.sha256(raw) == known.hash else {
+      isLoaded = false
+      throw alarmed(
+        .fault, "entry \(known.seq) of '\(name)' is not what this host has seen there: it was replaced; nothing is appended")
+    }
+  }
+
+  // MARK: A log that this host has not seen
+
+  private func openElsewhere() throws(ElideError) {
+    if try openFromHint() { return }
+    try openFromCheckpoint()
+  }
+
+  private func openFromHint() throws(ElideError) -> Bool {
+    guard let bytes = try? store.get(StoreLayout.nameHint(name), range: 0..<UInt64(NameHint.maxBytes)),
+      let hint = try? NameHint.decode(bytes), hint.name == name, let fold = hint.fold(), let head = fold.head
+    else { return false }
+    // The slot itself says whether the hint is true of this log.
+    guard let raw = try slot(head.seq), Digest.sha256(raw) == head.hash else { return false }
+    hinted = head.seq
+    let base = head.seq + 1 - UInt64(hint.entries.count)
+    record = NameRecord(
+      fold: fold, isOwn: hint.checkpoint == nil, checkpoint: hint.checkpoint,
+      checkpointSeq: hint.checkpoint == nil ? nil : base - 1,
+      checkpointed: hint.checkpoint == nil ? 0 : base)
+    var changes = [foldRow()]
+    for (i, raw) in hint.entries.enumerated() {
+      changes.append(NameRowChange(.entries, NameRowKey.entry(name, base + UInt64(i)), raw))
+    }
+    try rows.commit(changes)
+    return true
+  }
+
+  /// Gallops for the newest checkpoint. A hole on the way only means a longer way.
+  private func openFromCheckpoint() throws(ElideError) {
+    func find(_ n: UInt64) throws(ElideError) -> (checkpoint: NameCheckpoint, bytes: [UInt8])? {
+      let seq = n * NameCheckpoint.interval - 1
+      do throws(StoreError) {
+        let bytes = try store.get(StoreLayout.nameCheckpoint(name, seq), range: nil)
+        guard let found = try? NameCheckpoint.decode(bytes, of: name), found.fold.head?.seq == seq else { return nil }
+        return (found, bytes)
+      } catch {
+        if case .notFound = error { return nil }
+        throw ElideError(error)
+      }
+    }
+    var best: (checkpoint: NameCheckpoint, bytes: [UInt8])?
+    var (low, high): (UInt64, UInt64) = (0, 1)
+    while let found = try find(high) {
+      best = found
+      (low, high) = (high, high * 2)
+    }
+    while high - low > 1 {
+      let middle = (low + high) / 2
+      if let found = try find(middle) {
+        best = found
+        low = middle
+      } else {
+        high = middle
+      }
+    }
+    guard let best, let head = best.checkpoint.fold.head else { return }
+    guard let raw = try slot(head.seq), Digest.sha256(raw) == head.hash else {
+      throw alarmed(.fault, "the checkpoint of '\(name)' at entry \(head.seq) is not of this log; nothing is appended")
+    }
+    record = NameRecord(
+      fold: best.checkpoint.fold, isOwn: false, checkpoint: best.bytes, checkpointSeq: head.seq, checkpointed: head.seq + 1)
+  }
+
+  /// Folds from slot 0 when the state stands on another host's checkpoint.
+  func requireOwnFold() throws(ElideError) {
+    if record.isOwn { return }
+    guard let end = head else { return }
+    var fold = NameFold(name: name)
+    while fold.nextSeq <= end.seq {
+      let seq = fold.nextSeq
+      guard let raw = try slot(seq) else {
+        throw alarmed(.fault, "the log of '\(name)' lacks entry \(seq), and has entry \(end.seq); nothing is appended")
+      }
+      fold.next(raw)
+    }
+    guard fold == record.fold else {
+      throw alarmed(
+        .fault, "a checkpoint of '\(name)' does not say what its entries say (found at entry \(end.seq)); nothing is appended")
+    }
+    record.isOwn = true
+    try rows.commit([foldRow()])
+  }
+
+  // MARK: Twins
+
+  /// An entry of this very incarnation that this process did not write: the machine was copied while it ran.
+  private func requireOwn(_ entry: Committed<NameEvent>) throws(ElideError) {
+    let e = entry.envelope
+    guard e.actor == author.id, e.incarnation == author.incarnation else { return }
+    if try rows.get(.own, NameRowKey.attempt(name, e.id)) == nil {
+      isLoaded = false
+      throw alarmed(
+        .fenced,
+        "entry \(entry.seq) of '\(name)' is of this process, and it did not write it: another machine has its identity; "
+          + "restart the coordinator, which begins a new incarnation")
+    }
+  }
+
+  /// The same, of the entry that granted what this process believes to hold.
+  func requireNoTwin() throws(ElideError) {
+    guard state.owner == author.id, state.incarnation == author.incarnation, let grant = state.grant else { return }
+    // A rename is finished by anyone.
+    if state.origin != nil { return }
+    if try rows.get(.own, NameRowKey.attempt(name, grant)) == nil {
+      throw alarmed(
+        .fenced, "'\(name)' was granted to this process by an entry that it did not write: another machine has its identity")
+    }
+  }
+}
