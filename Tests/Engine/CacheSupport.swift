@@ -99,6 +99,7 @@ final class FaultyFiles: Files {
   }
   func startWriteback(_ file: FileID, offset: UInt64, length: UInt64) {}
   func dropCache(_ file: FileID) {}
+  func hold(_ file: FileID, alone: Bool) throws(Errno) -> Bool { try host.hold(file, alone: alone) }
   func isLinked(_ file: FileID) throws(Errno) -> Bool { try host.isLinked(file) }
   func makeDirectory(_ path: String) throws(Errno) { try host.makeDirectory(path) }
   func syncDirectory(_ path: String) throws(Errno) { try host.syncDirectory(path) }

@@ -44,6 +44,8 @@ final class FrontHarness {
   /// Files are prepared when they are asked for; else the test does it.
   var preparesFiles = true
   private var turns = 0
+  /// Of the process that the device stands for.
+  private(set) var incarnation = ULID(high: 9, low: 1)
 
   init(
     size: UInt64, geometry: WALGeometry = WALGeometry(fileBlocks: 64, dataBlocks: 40), map: BlockMap? = nil
@@ -52,14 +54,14 @@ final class FrontHarness {
     self.geometry = geometry
     device = Self.make(
       volume, size, map, files, executor, fromKeeper, toKeeper,
-      .init(incarnation: ULID(high: 9, low: 1), geometry: geometry, recovered: RecoveredLog(end: .genesis)))
+      .init(incarnation: incarnation, geometry: geometry, recovered: RecoveredLog(end: .genesis)))
     device.sink = sink
     try prepare()
   }
 
   private static func make(
-    _ volume: ULID, _ size: UInt64, _ map: BlockMap?, _ files: HostFiles, _ executor: ManualExecutor, _ from: Mailbox<FrontMessage>,
-    _ to: Mailbox<KeeperMessage>, _ log: VolumeDevice.Log
+    _ volume: ULID, _ size: UInt64, _ map: BlockMap?, _ files: HostFiles, _ executor: ManualExecutor,
+    _ from: Mailbox<FrontMessage>, _ to: Mailbox<KeeperMessage>, _ log: VolumeDevice.Log
   ) -> VolumeDevice {
     VolumeDevice(
       .init(
@@ -68,7 +70,8 @@ final class FrontHarness {
   }
 
   func prepare() throws {
-    let file = try WALFile.create(files, directory: directory.path, volume: volume, number: next, geometry: geometry)
+    let file = try WALFile.create(
+      files, directory: directory.path, volume: volume, number: next, geometry: geometry, incarnation: incarnation)
     #expect(fromKeeper.send(.walReady(number: next, file: file)))
     next += 1
   }
@@ -117,9 +120,10 @@ final class FrontHarness {
     let log = try recovery.recover(wals: Array(1..<next), start: .genesis, marks: [])
     while toKeeper.receive() != nil {}
     while fromKeeper.receive() != nil {}
+    incarnation = ULID(high: 9, low: next)
     device = Self.make(
       volume, size, nil, files, executor, fromKeeper, toKeeper,
-      .init(incarnation: ULID(high: 9, low: next), geometry: geometry, recovered: log))
+      .init(incarnation: incarnation, geometry: geometry, recovered: log))
     device.sink = sink
     try prepare()
     try turn()
@@ -223,7 +227,8 @@ final class FrontHarness {
   @Test func aFileWrittenBeforehandIsBlank() throws {
     let harness = try FrontHarness(size: 64 * 4096)
     let file = try WALFile.create(
-      harness.files, directory: harness.directory.path, volume: harness.volume, number: 77, geometry: harness.geometry, written: true)
+      harness.files, directory: harness.directory.path, volume: harness.volume, number: 77, geometry: harness.geometry,
+      incarnation: harness.incarnation, written: true)
     defer { harness.files.close(file) }
     let blocks = try WALFile.checkHeader(harness.files, file, volume: harness.volume, number: 77)
     #expect(blocks == harness.geometry.fileBlocks)
@@ -231,6 +236,33 @@ final class FrontHarness {
     #expect(scan.frames.isEmpty && scan.stop == .blank)
     let rest = try harness.files.readBytes(file, at: 4096, count: (blocks - 1) * 4096)
     #expect(rest.allSatisfy { $0 == 0 })
+  }
+
+  /// Files in use are read through a view: a block that rots under it, or a disk that takes the place away, is an error with
+  /// a count, and all is well again when the bytes are.
+  @Test func whatRotsUnderAViewIsAnError() throws {
+    let harness = try FrontHarness(size: 64 * 4096)
+    var blocks = (0..<3 * 4096).map { UInt8(truncatingIfNeeded: $0 / 5) }
+    #expect(try harness.run(.write, 8192, &blocks) == 0)
+    let last = harness.device.wals.last
+    let wal = try #require(last)
+    #expect(wal.pointee.data != nil)
+    var out = [UInt8](repeating: 0, count: 3 * 4096)
+    #expect(try harness.run(.read, 8192, &out) == 0 && out == blocks)
+    var first = [UInt8](repeating: 0, count: 4096)
+    // Data lies behind the file's and the frame's header.
+    let (file, at) = (wal.pointee.file, UInt64(3 * 4096 + 17))
+    let right = try harness.files.readBytes(file, at: at, count: 1)
+    try [right[0] ^ 1].withUnsafeBytes { try harness.files.write(file, $0, at: at) }
+    #expect(try harness.run(.read, 8192, &out) == EIO_ && harness.device.counters.walMismatches == 1)
+    #expect(try harness.run(.read, 8192, &first) == 0 && first.elementsEqual(blocks[..<4096]))
+    try right.withUnsafeBytes { try harness.files.write(file, $0, at: at) }
+    #expect(try harness.run(.read, 8192, &out) == 0 && out == blocks)
+    let size = try harness.files.size(file)
+    try harness.files.truncate(file, size: 4096)
+    #expect(try harness.run(.read, 8192, &out) == EIO_)
+    try harness.files.truncate(file, size: size)
+    #expect(try harness.run(.read, 8192, &out) == EIO_, "zeros are not what was written")
   }
 
   @Test func aDiscardOfTheWholeDeviceIsOneRecord() throws {

@@ -73,7 +73,9 @@ final class LogWriter {
 
   func roll() throws {
     if appender.isOpen { appender.closeFile() }
-    let file = try WALFile.create(files, directory: directory.path, volume: volume, number: nextWAL, geometry: geometry)
+    let file = try WALFile.create(
+      files, directory: directory.path, volume: volume, number: nextWAL, geometry: geometry,
+      incarnation: appender.incarnation)
     appender.open(wal: nextWAL, file: file)
     wals.append(nextWAL)
     nextWAL += 1

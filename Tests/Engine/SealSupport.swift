@@ -12,6 +12,7 @@ final class WALScribe {
   let files = HostFiles()
   let file: FileID
   private let blocks: Int
+  private static let incarnation = ULID(high: 9, low: 9)
   private var position = 1
   private var header = [UInt8](repeating: 0, count: 4096)
   private var headerPosition = 0
@@ -26,7 +27,8 @@ final class WALScribe {
     self.chain = chain
     try files.makeDirectory(directory)
     file = try WALFile.create(
-      files, directory: directory, volume: volume, number: number, geometry: WALGeometry(fileBlocks: blocks, dataBlocks: blocks))
+      files, directory: directory, volume: volume, number: number, geometry: WALGeometry(fileBlocks: blocks, dataBlocks: blocks),
+      incarnation: Self.incarnation)
   }
   deinit { files.close(file) }
 
@@ -68,7 +70,7 @@ final class WALScribe {
     headerPosition = position
     position += 1
     let fixed = FrameHeader(
-      previousCRC: chain.crc, volume: volume, wal: number, frame: chain.frame + 1, incarnation: ULID(high: 9, low: 9), durable: 0)
+      previousCRC: chain.crc, volume: volume, wal: number, frame: chain.frame + 1, incarnation: Self.incarnation, durable: 0)
     chain = WALChain(frame: chain.frame + 1, crc: header.withUnsafeMutableBytes { fixed.encode(into: $0.baseAddress!) })
     offset = WALFormat.fixedBytes
   }

@@ -65,6 +65,7 @@ final class TracedFiles: Files {
   }
   func startWriteback(_ file: FileID, offset: UInt64, length: UInt64) {}
   func dropCache(_ file: FileID) {}
+  func hold(_ file: FileID, alone: Bool) throws(Errno) -> Bool { try host.hold(file, alone: alone) }
   func isLinked(_ file: FileID) throws(Errno) -> Bool { try host.isLinked(file) }
   func makeDirectory(_ path: String) throws(Errno) {
     try step("mkdir \(last(path))")

@@ -81,6 +81,7 @@ import Testing
       "ends", Budget(seeds: 1..<3000, operations: 60_000), Kind(),
       mustMeet: [
         "power losses", "kills", "cuts reported", "copies checked", "replays", "folds compared", "evictions",
+        "files made of old ones",
         "crash at write wal", "crash at sync wal", "crash at commit journal", "crash at put segments",
         "crash at putIfAbsent journal",
         "crash at put maps", "read ahead",

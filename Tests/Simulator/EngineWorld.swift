@@ -123,6 +123,7 @@ package final class EngineWorld {
     count("crash at \(faults.isCrashed ? faults.lastSite : "between calls")")
     promisesAcknowledged = mode == .processKill && faults.fired == firedAtOpen && promisesAcknowledged
     countReadAhead()
+    if let n = opened?.port?.status.counters.walsReused, n > 0 { count("files made of old ones") }
     faults.crashNow()
     opened = nil
     engine = nil

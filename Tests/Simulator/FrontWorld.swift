@@ -65,13 +65,15 @@ package final class FrontWorld {
       }
     } catch { return false }
     incarnations += 1
-    let keeper = WALKeeperStub(files: files, directory: directory, volume: volume, geometry: geometry)
+    let incarnation = ULID(high: incarnations, low: seed)
+    let keeper = WALKeeperStub(
+      files: files, directory: directory, volume: volume, geometry: geometry, incarnation: incarnation, reuses: seed % 3 == 0)
     let parts = VolumeDevice.Parts(
       volume: volume, size: UInt64(guest.model.size), map: BlockMap(blocks: UInt64(guest.model.blockCount)),
       sources: NoSegmentSources(),
       files: files, executor: executor, fromKeeper: keeper.front, toKeeper: keeper.inbox, wake: .silent())
     let device = VolumeDevice(
-      parts, log: .init(incarnation: ULID(high: incarnations, low: seed), geometry: geometry, recovered: log))
+      parts, log: .init(incarnation: incarnation, geometry: geometry, recovered: log))
     device.sink = guest
     self.keeper = keeper
     self.device = device

@@ -9,24 +9,39 @@ final class SimDirectory {
   struct Change {
     /// Applied in order; nil removes.
     var names: [(name: String, node: Node?)]
-    /// The other half of a rename to another directory: it is on disk when this half is.
-    var companion: (directory: SimDirectory, name: String, node: Node)?
+    /// The other half of a rename to another directory, and which of that one's changes it was: it is on disk when this half
+    /// is, unless the name has been another's there since.
+    var companion: (directory: SimDirectory, name: String, node: Node, order: UInt64)?
+    var order: UInt64 = 0
   }
 
   private(set) var visible: [String: Node] = [:]
   private var durable: [String: Node] = [:]
   private var pending: [Change] = []
+  private var changes: UInt64 = 0
+  /// The last change of a name that is on disk.
+  private var durableOrder: [String: UInt64] = [:]
 
   var names: [String] { visible.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } }
 
-  func change(_ change: Change) {
+  @discardableResult
+  func change(_ change: Change) -> UInt64 {
+    changes += 1
+    var change = change
+    change.order = changes
     pending.append(change)
     for (name, node) in change.names { visible[name] = node }
+    return changes
   }
 
   private func toDisk(_ change: Change) {
-    for (name, node) in change.names { durable[name] = node }
-    if let c = change.companion { c.directory.durable[c.name] = c.node }
+    for (name, node) in change.names { put(name, node, change.order) }
+    if let c = change.companion { c.directory.put(c.name, c.node, c.order) }
+  }
+  private func put(_ name: String, _ node: Node?, _ order: UInt64) {
+    guard order > durableOrder[name] ?? 0 else { return }
+    durable[name] = node
+    durableOrder[name] = order
   }
 
   func sync() {

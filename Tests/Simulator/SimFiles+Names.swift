@@ -64,8 +64,8 @@ extension SimFiles {
     if source === target {
       if old != new { source.change(.init(names: [(new, node), (old, nil)])) }
     } else {
-      target.change(.init(names: [(new, node)]))
-      source.change(.init(names: [(old, nil)], companion: (target, new, node)))
+      let order = target.change(.init(names: [(new, node)]))
+      source.change(.init(names: [(old, nil)], companion: (target, new, node, order)))
     }
     if phase != nil { throw .crashed }
   }

@@ -112,6 +112,12 @@ package final class SimFiles: Files, @unchecked Sendable {
   package func close(_ file: FileID) {
     guard let h = handles.removeValue(forKey: file.raw) else { return }
     if h.inode.lockedBy == file.raw { h.inode.lockedBy = -1 }
+    h.inode.letGo(file.raw)
+  }
+
+  package func hold(_ file: FileID, alone: Bool) throws(Errno) -> Bool {
+    let h = try handle(file)
+    return h.inode.hold(file.raw, alone: alone)
   }
 
   package func read(_ file: FileID, into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(Errno) -> Int {
@@ -218,7 +224,10 @@ package final class SimFiles: Files, @unchecked Sendable {
 
   /// The host's process is gone, and comes back: `mode` says what it finds. Handles of before are stale.
   package func restart(_ mode: CrashMode) {
-    for (_, h) in handles { h.inode.lockedBy = -1 }
+    for (raw, h) in handles {
+      h.inode.lockedBy = -1
+      h.inode.letGo(raw)
+    }
     handles = [:]
     if mode == .powerLoss {
       var seen: Set<ObjectIdentifier> = []

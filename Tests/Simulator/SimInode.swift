@@ -41,6 +41,9 @@ final class SimInode {
   private var dirty = SectorSet()
   private var lost = SectorSet()
   var lockedBy: Int32 = -1
+  /// Handles that hold it together, and the one that holds it alone.
+  var heldBy: Set<Int32> = []
+  var heldAloneBy: Int32 = -1
   /// 4 KiB pages with disk space behind them.
   private var pages = SectorSet()
   private let meter: SpaceMeter
@@ -65,6 +68,18 @@ final class SimInode {
   }
 
   // MARK: what the process does
+
+  /// As flock does: what the handle held before is gone, also when it does not get what it wants now.
+  func hold(_ handle: Int32, alone: Bool) -> Bool {
+    letGo(handle)
+    if heldAloneBy >= 0 || alone && !heldBy.isEmpty { return false }
+    if alone { heldAloneBy = handle } else { heldBy.insert(handle) }
+    return true
+  }
+  func letGo(_ handle: Int32) {
+    heldBy.remove(handle)
+    if heldAloneBy == handle { heldAloneBy = -1 }
+  }
 
   func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) -> Int {
     let n = max(0, min(buffer.count, size - offset))

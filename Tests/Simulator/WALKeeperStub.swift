@@ -21,9 +21,16 @@ package final class WALKeeperStub {
   private let volume: ULID
   private let geometry: WALGeometry
   private let journalSite: Int
+  private let incarnation: ULID
+  /// Files are made of others that hold what older ones held.
+  private let reuses: Bool
   private var wanted = true
 
-  package init(files: SimFiles, directory: String, volume: ULID, geometry: WALGeometry) {
+  package init(
+    files: SimFiles, directory: String, volume: ULID, geometry: WALGeometry, incarnation: ULID, reuses: Bool = false
+  ) {
+    self.incarnation = incarnation
+    self.reuses = reuses
     self.files = files
     self.directory = directory
     self.volume = volume
@@ -48,7 +55,7 @@ package final class WALKeeperStub {
     wanted = false
     do throws(Errno) {
       let number = ledger.next
-      let file = try WALFile.create(files, directory: directory, volume: volume, number: number, geometry: geometry)
+      let file = try make(number, ledger)
       try Self.journal(files.faults, journalSite) { ledger.wals.append(number) }
       _ = front.send(.walReady(number: number, file: file))
     } catch {
@@ -56,6 +63,22 @@ package final class WALKeeperStub {
       wanted = error != .crashed
     }
     return true
+  }
+
+  private func make(_ number: UInt64, _ ledger: WALLedger) throws(Errno) -> FileID {
+    guard reuses, !ledger.wals.isEmpty else {
+      return try WALFile.create(
+        files, directory: directory, volume: volume, number: number, geometry: geometry, incarnation: incarnation)
+    }
+    // As the cache would give it up: every place written and durable, with an older file's frames in it.
+    let old = ledger.wals[Int(number) % ledger.wals.count]
+    let bytes = try files.readFile(WALFormat.path(directory: directory, number: old))
+    let path = WALFormat.path(directory: directory, number: number)
+    try files.replaceFile(path, with: bytes)
+    let file = try files.open(path, .readWrite)
+    try WALFile.reuse(
+      files, file, directory: directory, volume: volume, number: number, geometry: geometry, incarnation: incarnation)
+    return file
   }
 
   /// A commit of the stub's journal: in or out at a crash.

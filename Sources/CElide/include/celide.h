@@ -24,7 +24,10 @@ size_t elide_words_matching(uint32_t seed, uint32_t r, const void *bytes, size_t
 /// are right, up to the first that is not, or -1 when the file could not be read. `elide_catch_bus_errors` comes first.
 int64_t elide_copy_matching(void *to, const void *from, size_t count, uint32_t seed, uint32_t r, const void *words);
 
-/// From now on a SIGBUS inside `elide_copy_matching` ends that call; any other goes to whoever had it before.
+/// The same for blocks whose plain CRC-32C, from seed 0, is `expected`.
+int64_t elide_copy_matching_crcs(void *to, const void *from, size_t count, const uint32_t *expected);
+
+/// From now on a SIGBUS inside these two calls ends that call; any other goes to whoever had it before.
 void elide_catch_bus_errors(void);
 
 /// SHA-256 of two messages at once, into 32 bytes each. 0, and nothing is written, where the processor has no instructions

@@ -79,8 +79,11 @@ extension SegmentCache {
     try files.makeDirectory(directory(entry.volume))
     if !files.exists(walPath), files.exists(path(entry)) { return }
     try writeWhole(segment.mapBytes(hash: hash), to: mapPath(segment.header), in: entry.volume)
+    // In the cache anyone may open it, and only who holds it alone may take it away.
+    _ = try? files.hold(segment.source.file, alone: false)
     // A fork's process may have made an empty file for it meanwhile: who has that open sees that it is gone.
     try files.rename(walPath, to: path(entry))
+    noteStored((try? files.size(segment.source.file)) ?? 0)
   }
 
   /// Moves a sealed write-ahead file back from the cache to `walPath`, when the journal says that the store lacks it and it is

@@ -125,7 +125,7 @@ extension SegmentCache {
     return usage.sidecars
   }
 
-  private func usage(_ volume: ULID, _ segment: UInt64) -> CacheUsage? {
+  func usage(_ volume: ULID, _ segment: UInt64) -> CacheUsage? {
     let path = CacheFormat.path(directory(volume), segment)
     guard let file = try? files.open(path, .read) else { return nil }
     defer { files.close(file) }
@@ -160,7 +160,7 @@ extension SegmentCache {
     bytes.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
   }
 
-  private func clearUsed(_ usage: CacheUsage) {
+  func clearUsed(_ usage: CacheUsage) {
     setUsed(CacheFormat.path(directory(usage.volume), usage.segment) + (usage.isPlaced ? ".map" : ""), 0)
   }
 

@@ -6,8 +6,9 @@ import Synchronization
 /// image keep one copy. Thread-safe.
 ///
 /// Everything under it can be fetched again: damaged or foreign files are thrown away and counted, and a crash loses
-/// nothing. What the store does not have yet lies in `wal/` and never here (but for its `.map`). Files are never punched
-/// nor reused: giving space back is `remove` (see `SegmentCache+Eviction`).
+/// nothing. What the store does not have yet lies in `wal/` and never here (but for its `.map`). Files are never punched, and
+/// written anew only when nobody has them open (see `SegmentCache+Reuse`): giving space back is `remove` (see
+/// `SegmentCache+Eviction`).
 package final class SegmentCache: Sendable {
   package let root: String
   let files: any Files
@@ -30,6 +31,7 @@ package final class SegmentCache: Sendable {
     package var filesMade: UInt64 = 0
     package var filesDiscarded: UInt64 = 0
     package var filesEvicted: UInt64 = 0
+    package var filesReused: UInt64 = 0
     package var bytesEvicted: UInt64 = 0
     package init() {}
   }
@@ -120,7 +122,10 @@ package final class SegmentCache: Sendable {
     let found: Found
     switch UInt64(littleEndian: magic) {
     case CacheFormat.fileMagic where n == 8: found = try readCacheFile(header, file)
-    case WALFormat.fileMagic where n == 8: found = try readPlaced(header, file, path + ".map") { $0.hash == header.hash }
+    case WALFormat.fileMagic where n == 8:
+      // Somebody is taking it away. Where files cannot be held nobody can take them, either.
+      if (try? files.hold(file, alone: false)) == false { return .gone }
+      found = try readPlaced(header, file, path + ".map") { $0.hash == header.hash }
     default: return .damaged
     }
     guard case .whole(let segment) = found else { return found }

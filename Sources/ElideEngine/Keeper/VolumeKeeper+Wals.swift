@@ -16,9 +16,7 @@ extension VolumeKeeper {
     let number = tables.state.nextSegment
     let file: FileID
     do throws(Errno) {
-      file = try WALFile.create(
-        context.world.files, directory: context.directory.wal, volume: context.volume, number: number,
-        geometry: limits.geometry, written: flushesAreSmall())
+      file = try makeWal(number)
     } catch {
       lastError = "write-ahead file \(number) cannot be made: \(error)"
       walBackoff.failed(at: context.now)
@@ -35,7 +33,28 @@ extension VolumeKeeper {
     wantsWal = false
     wals[number] = KeptWal(number: number, file: file, bytes: UInt64(limits.geometry.fileBlocks * WALFormat.block))
     tell(.walReady(number: number, file: file))
+    chooseSpare()
     return true
+  }
+
+  private func makeWal(_ number: UInt64) throws(Errno) -> FileID {
+    let (files, geometry, incarnation) = (context.world.files, context.configuration.geometry, context.identity.incarnation)
+    let written = flushesAreSmall()
+    if let file = takeSpare(for: number) {
+      do throws(Errno) {
+        try WALFile.reuse(
+          files, file, directory: context.directory.wal, volume: context.volume, number: number, geometry: geometry,
+          incarnation: incarnation)
+        counters.walsReused += 1
+        return file
+      } catch {
+        files.close(file)
+        throw error
+      }
+    }
+    return try WALFile.create(
+      files, directory: context.directory.wal, volume: context.volume, number: number, geometry: geometry,
+      incarnation: incarnation, written: written)
   }
 
   /// Whether flushes were frequent and brought little each since the last file was prepared. Then the first write of a place
@@ -154,9 +173,16 @@ extension VolumeKeeper {
       segments.detach(number)
       try? context.world.files.remove(path)
     }
+    trimCache()
     // Not urgent, and lost without harm: it only says where a file ends that is no longer there.
     _ = try append([], rows: [(RowKey.sealedEnd(number), nil)])
     return true
+  }
+
+  /// A volume that is only written fills the cache too. Counting it is for a thread that may wait.
+  private func trimCache() {
+    let (cache, segments) = (context.cache, segments)
+    context.executor.submit(.fetch) { if cache.trimIfDue() { segments.sweep() } }
   }
 
   private func isDone(_ wal: KeptWal?) -> Bool {

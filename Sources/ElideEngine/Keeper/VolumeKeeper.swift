@@ -38,6 +38,10 @@ package final class VolumeKeeper: Stepper {
   var wals: [UInt64: KeptWal] = [:]
   var wantsWal: Bool
   var walBackoff: Backoff
+  /// A segment whose file the next write-ahead file will be made of, and where to look for others (`+Spares`).
+  var spare: UInt64?
+  var emptyHand: UInt64 = 0
+  var fullHand: UInt64 = 0
   /// Flushes until the newest file was prepared.
   var flushesSeen = StageTally()
   /// The chain after the last sealed wal.

@@ -39,6 +39,8 @@ package struct VolumeStatus: Equatable, Sendable {
 /// Counted since the process opened the volume.
 package struct KeeperCounters: Equatable, Sendable {
   package var walsSealed: UInt64 = 0
+  /// Write-ahead files made of the files of segments that were not needed here any more.
+  package var walsReused: UInt64 = 0
   package var blocksSealed: UInt64 = 0
   package var duplicateBlocks: UInt64 = 0
   package var segmentsUploaded: UInt64 = 0

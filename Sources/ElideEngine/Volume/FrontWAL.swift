@@ -14,6 +14,8 @@ struct FrontWAL {
   /// By position. Zero where no data block lies.
   let crcs: UnsafeMutablePointer<UInt32>
   let blocks: Int
+  /// The file's blocks in a view (`Files.view`), `blocks` of them; nil where it is read by calls.
+  var data: UnsafeRawPointer?
   let ranges: UnsafeMutablePointer<Range>
   let rangeCapacity: Int
   var rangeCount = 0
@@ -34,10 +36,11 @@ struct FrontWAL {
   var dropping = false
   var dropCursor = 0
 
-  init(number: UInt64, file: FileID, blocks: Int, records: Int, chain: WALChain) {
+  init(number: UInt64, file: FileID, blocks: Int, records: Int, chain: WALChain, files: any Files) {
     self.number = number
     self.file = file
     self.blocks = blocks
+    data = files.view(file, length: blocks << 12)
     crcs = zeroed(blocks * 4).bindMemory(to: UInt32.self, capacity: blocks)
     rangeCapacity = max(1, records)
     ranges = zeroed(rangeCapacity * MemoryLayout<Range>.stride).bindMemory(to: Range.self, capacity: rangeCapacity)
@@ -45,7 +48,8 @@ struct FrontWAL {
     synced = chain.frame
   }
 
-  func deallocate() {
+  func deallocate(_ files: any Files) {
+    if let data { files.endView(data, length: blocks << 12) }
     free(crcs)
     free(ranges)
   }
@@ -74,10 +78,14 @@ struct FrontWALs: ~Copyable {
   private var items: UnsafeMutablePointer<FrontWAL>
   private var capacity = 64
   private(set) var count = 0
+  private let files: any Files
 
-  init() { items = .allocate(capacity: capacity) }
+  init(_ files: any Files) {
+    self.files = files
+    items = .allocate(capacity: capacity)
+  }
   deinit {
-    for i in 0..<count { items[i].deallocate() }
+    for i in 0..<count { items[i].deallocate(files) }
     items.deallocate()
   }
 
@@ -113,7 +121,7 @@ struct FrontWALs: ~Copyable {
 
   mutating func remove(_ number: UInt64) {
     guard let i = (0..<count).first(where: { items[$0].number == number }) else { return }
-    items[i].deallocate()
+    items[i].deallocate(files)
     for j in i..<(count - 1) { items[j] = items[j + 1] }
     count -= 1
   }

@@ -161,7 +161,9 @@ extension VolumeDevice {
     overlay.reserve(geometry.dataBlocks + 1024)
     appender.open(wal: number, file: file)
     wals.append(
-      FrontWAL(number: number, file: file, blocks: geometry.fileBlocks, records: WALFormat.maxRecords, chain: appender.chain))
+      FrontWAL(
+        number: number, file: file, blocks: geometry.fileBlocks, records: WALFormat.maxRecords, chain: appender.chain,
+        files: files))
     unstarted = 0
     writebackFrom = 0
     return true

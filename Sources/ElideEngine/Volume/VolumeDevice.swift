@@ -84,7 +84,7 @@ package final class VolumeDevice: BlockDevice {
   let openBytes: OpenBytes
 
   var overlay: Overlay
-  var wals = FrontWALs()
+  var wals: FrontWALs
   var appender: Appender
   /// Prepared files that are not appended to yet, in order.
   var ready: [(number: UInt64, file: FileID)] = []
@@ -153,6 +153,7 @@ package final class VolumeDevice: BlockDevice {
     limits = parts.limits
     stages = parts.stages
     openBytes = parts.openBytes
+    wals = FrontWALs(parts.files)
     overlay = Overlay(blocks: (parts.size + 4095) / 4096)
     streams = ReadStreams(parts.limits.readAhead)
     aheadRanges.reserveCapacity(Self.mostRanges)
@@ -184,7 +185,7 @@ package final class VolumeDevice: BlockDevice {
     overlay.reserve(scan.records.reduce(0) { $0 + ($1.kind != .data && $1.count > Overlay.longRun ? 0 : Int($1.count)) })
     var wal = FrontWAL(
       number: recovered.number, file: recovered.file, blocks: scan.endPosition, records: scan.records.count,
-      chain: scan.end ?? .genesis)
+      chain: scan.end ?? .genesis, files: files)
     for (ordinal, r) in scan.records.enumerated() {
       overlay.insert(
         lba: r.lba, count: r.count, kind: r.kind, position: Int(r.position),

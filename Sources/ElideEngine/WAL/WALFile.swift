@@ -10,8 +10,10 @@ package enum WALFile {
   /// the file system's journal.
   ///
   /// A crash inside leaves at most a file that no journal entry names.
+  /// - Parameter incarnation: of the process that will write it.
   package static func create(
-    _ files: any Files, directory: String, volume: ULID, number: UInt64, geometry: WALGeometry, written: Bool = false
+    _ files: any Files, directory: String, volume: ULID, number: UInt64, geometry: WALGeometry, incarnation: ULID,
+    written: Bool = false
   ) throws(Errno) -> FileID {
     let path = WALFormat.path(directory: directory, number: number)
     if files.exists(path) { try files.remove(path) }
@@ -19,15 +21,33 @@ package enum WALFile {
     do {
       try files.allocate(file, size: UInt64(geometry.fileBlocks * WALFormat.block))
       if written { try writeZeros(files, file, blocks: geometry.fileBlocks) }
-      let header = WALFileHeader.encode(volume: volume, number: number, fileBlocks: geometry.fileBlocks)
-      try header.withUnsafeBufferPointer { (b) throws(Errno) in try files.write(file, UnsafeRawBufferPointer(b), at: 0) }
-      try files.sync(file)
-      try files.syncDirectory(directory)
+      try begin(files, file, directory: directory, volume: volume, number: number, geometry: geometry, incarnation: incarnation)
     } catch {
       files.close(file)
       throw error
     }
     return file
+  }
+
+  /// Makes write-ahead file `number` of one that has been another's: `file`, which is at its new path, as large as `geometry`
+  /// says, and open nowhere else. Its places are written already, which spares every sync the file system's journal. What it
+  /// holds stays: no frame in it was written by this process under this number, and others count for nothing.
+  ///
+  /// When this returned `wal_opened` may be journaled; a crash before leaves a file that no entry names.
+  package static func reuse(
+    _ files: any Files, _ file: FileID, directory: String, volume: ULID, number: UInt64, geometry: WALGeometry, incarnation: ULID
+  ) throws(Errno) {
+    try begin(files, file, directory: directory, volume: volume, number: number, geometry: geometry, incarnation: incarnation)
+  }
+
+  /// The header, and then all of it durable: a frame may only follow a header that is.
+  private static func begin(
+    _ files: any Files, _ file: FileID, directory: String, volume: ULID, number: UInt64, geometry: WALGeometry, incarnation: ULID
+  ) throws(Errno) {
+    let header = WALFileHeader.encode(volume: volume, number: number, fileBlocks: geometry.fileBlocks, incarnation: incarnation)
+    try header.withUnsafeBufferPointer { (b) throws(Errno) in try files.write(file, UnsafeRawBufferPointer(b), at: 0) }
+    try files.sync(file)
+    try files.syncDirectory(directory)
   }
 
   private static func writeZeros(_ files: any Files, _ file: FileID, blocks: Int) throws(Errno) {
@@ -75,13 +95,13 @@ package enum WALFile {
       throw .system(volume: volume, wal: number, operation: "read", error: error)
     }
     if bytes.isEmpty { throw .wrongFile(volume: volume, wal: number, detail: "only \(size) bytes long") }
-    let checked = bytes.withUnsafeBytes { b -> Result<Int, WALHeaderFault> in
+    let checked = bytes.withUnsafeBytes { b -> Result<WALFileHeader, WALHeaderFault> in
       guard let p = b.baseAddress else { return .failure(.init("empty")) }
       return WALFileHeader.check(p, volume: volume, number: number)
     }
     switch checked {
     case .failure(let fault): throw .wrongFile(volume: volume, wal: number, detail: fault.detail)
-    case .success(let blocks): return min(blocks, Int(min(size / UInt64(WALFormat.block), 65535)))
+    case .success(let header): return min(header.blocks, Int(min(size / UInt64(WALFormat.block), 65535)))
     }
   }
 }

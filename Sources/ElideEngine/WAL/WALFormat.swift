@@ -6,14 +6,16 @@ import ElideIO
 //
 //   position 0   file header, written and synced before the file is journaled, never changed:
 //       0   8   "ELIDEWAL"
-//       8   4   version, 1
+//       8   4   version, 2
 //      12   4   blocks the file was made for (2...65535)
 //      16  16   volume
 //      32   8   wal number
 //      40   4   zero
-//      44   4   CRC-32C of bytes 0..<44
-//      48       zeros to 4096
-//   position 1   frames, each a header block and then its data blocks, without gaps.
+//      44   4   CRC-32C of bytes 0..<44 and 48..<64 (version 1: of bytes 0..<44)
+//      48  16   incarnation: the process that made the file, and alone writes it (version 1: zeros)
+//      64       zeros to 4096
+//   position 1   frames, each a header block and then its data blocks, without gaps. Behind the last: zeros, or whatever
+//                the file held when it was another's (`WALFile.reuse`); no frame there has this header's number and incarnation.
 //
 // Frame header block:
 //       0   8   "ELIDEFRM"
@@ -79,7 +81,7 @@ package enum WALFormat {
   package static let block = 4096
   package static let fixedBytes = 80
   package static let recordBytes = 20
-  package static let version: UInt32 = 1
+  package static let version: UInt32 = 2
   package static let maxCount: UInt64 = 1 << 40 - 1
   /// A volume has at most 2^50 bytes.
   package static let maxBlocks: UInt64 = 1 << 38
@@ -205,8 +207,13 @@ private func storeULID(_ u: ULID, _ p: UnsafeMutableRawPointer) {
 }
 
 /// Position 0 of a file.
-enum WALFileHeader {
-  static func encode(volume: ULID, number: UInt64, fileBlocks: Int) -> [UInt8] {
+struct WALFileHeader {
+  /// How many blocks the file was made for.
+  var blocks: Int
+  /// Whose frames are in it; nil where the header is of version 1, and the first frame tells.
+  var incarnation: ULID?
+
+  static func encode(volume: ULID, number: UInt64, fileBlocks: Int, incarnation: ULID) -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: WALFormat.block)
     bytes.withUnsafeMutableBytes { b in
       guard let p = b.baseAddress else { return }
@@ -215,21 +222,28 @@ enum WALFileHeader {
       p.storeBytes(of: UInt32(fileBlocks).littleEndian, toByteOffset: 12, as: UInt32.self)
       storeULID(volume, p + 16)
       p.storeBytes(of: number.littleEndian, toByteOffset: 32, as: UInt64.self)
-      p.storeBytes(of: elide_crc32c(0, p, 44).littleEndian, toByteOffset: 44, as: UInt32.self)
+      storeULID(incarnation, p + 48)
+      p.storeBytes(of: checksum(p, version: WALFormat.version).littleEndian, toByteOffset: 44, as: UInt32.self)
     }
     return bytes
   }
 
-  /// How many blocks the file was made for, or what is wrong with it.
-  static func check(_ p: UnsafeRawPointer, volume: ULID, number: UInt64) -> Result<Int, WALHeaderFault> {
+  private static func checksum(_ p: UnsafeRawPointer, version: UInt32) -> UInt32 {
+    let crc = elide_crc32c(0, p, 44)
+    return version == 1 ? crc : elide_crc32c(crc, p + 48, 16)
+  }
+
+  /// What the header says, or what is wrong with it.
+  static func check(_ p: UnsafeRawPointer, volume: ULID, number: UInt64) -> Result<WALFileHeader, WALHeaderFault> {
     guard load64(p) == WALFormat.fileMagic else { return .failure(.init("no write-ahead file")) }
-    guard load32(p + 44) == elide_crc32c(0, p, 44) else { return .failure(.init("the file header is damaged")) }
-    guard load32(p + 8) == WALFormat.version else { return .failure(.init("format version \(load32(p + 8)) is unknown")) }
+    let version = load32(p + 8)
+    guard load32(p + 44) == checksum(p, version: version) else { return .failure(.init("the file header is damaged")) }
+    guard version == 1 || version == WALFormat.version else { return .failure(.init("format version \(version) is unknown")) }
     guard loadULID(p + 16) == volume else { return .failure(.init("belongs to volume \(loadULID(p + 16))")) }
     guard load64(p + 32) == number else { return .failure(.init("is wal \(load64(p + 32))")) }
     let blocks = load32(p + 12)
     guard blocks >= 2 && blocks <= 65535 else { return .failure(.init("a file of \(blocks) blocks cannot be")) }
-    return .success(Int(blocks))
+    return .success(WALFileHeader(blocks: Int(blocks), incarnation: version == 1 ? nil : loadULID(p + 48)))
   }
 }
 

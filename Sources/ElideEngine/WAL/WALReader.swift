@@ -94,6 +94,12 @@ package enum WALReader {
     var scan = WALScan(wal: wal)
     let window = HeaderWindow(files: files, file: file, blocks: blocks)
     do {
+      // A file that was another's before is full of frames: only those of the process that its header names are its own.
+      if let block = try window.block(at: 0),
+        case .success(let header) = WALFileHeader.check(block, volume: volume, number: wal)
+      {
+        scan.incarnation = header.incarnation
+      }
       while let header = try window.block(at: scan.endPosition) {
         guard try appendFrame(header, to: &scan, volume: volume, blocks: blocks) else { return scan }
       }

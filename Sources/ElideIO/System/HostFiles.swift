@@ -179,6 +179,15 @@ package final class HostFiles: Files {
 
   package func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
+  package func hold(_ file: FileID, alone: Bool) throws(Errno) -> Bool {
+    while flock(file.raw, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0 {
+      let error = Errno.current
+      if error.code == EWOULDBLOCK { return false }
+      if error.code != EINTR { throw error }
+    }
+    return true
+  }
+
   package func lock(_ path: String) throws(Errno) -> FileID? {
     let file = try open(path, .create)
     while true {

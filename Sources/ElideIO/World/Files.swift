@@ -67,6 +67,11 @@ package protocol Files: AnyObject, Sendable {
   func list(_ path: String) throws(Errno) -> [String]
   func exists(_ path: String) -> Bool
 
+  /// Marks the open file as in use (flock on the descriptor itself): together with others that say the same, or, with
+  /// `alone`, by nobody else at all, in this process or another. Held until `close`, or until said anew. False when it is not to
+  /// be had now; an error where the file system knows no such thing.
+  func hold(_ file: FileID, alone: Bool) throws(Errno) -> Bool
+
   /// Takes an exclusive lock (flock) on `path`, made if absent; nil when another process holds it. Held until `close`.
   func lock(_ path: String) throws(Errno) -> FileID?
 }
@@ -74,6 +79,7 @@ package protocol Files: AnyObject, Sendable {
 extension Files {
   package func view(_ file: FileID, length: Int) -> UnsafeRawPointer? { nil }
   package func endView(_ address: UnsafeRawPointer, length: Int) {}
+  package func hold(_ file: FileID, alone: Bool) throws(Errno) -> Bool { throw Errno(EOPNOTSUPP) }
 
   /// Writes one buffer; see `write(_:_:at:)`.
   package func write(_ file: FileID, _ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(Errno) {

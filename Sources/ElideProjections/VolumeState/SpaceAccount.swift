@@ -106,6 +106,24 @@ package struct SpaceAccount: Equatable, Sendable {
 
   // MARK: Questions
 
+  /// The first of the volume's own segments from `first` on that has blocks, and none that the base points into.
+  package func emptied(from first: UInt64) -> SegmentTableRow? { own(from: first, isEmptied: true) }
+
+  /// The first of the volume's own segments from `first` on that has blocks.
+  package func next(from first: UInt64) -> SegmentTableRow? { own(from: first, isEmptied: false) }
+
+  private func own(from first: UInt64, isEmptied: Bool) -> SegmentTableRow? {
+    var (low, high) = (0, numbers.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if numbers[middle] < first { low = middle + 1 } else { high = middle }
+    }
+    for i in low..<numbers.count where (!isEmptied || counts[i] == 0) && rows[i].blocks > 0 && rows[i].volume == volume {
+      return row(at: i)
+    }
+    return nil
+  }
+
   /// Counts from the map itself, and compares: the structure's invariant. The first segment that differs, or nil.
   package func checkInvariants(_ map: BlockMap) -> UInt64? {
     var counted: [UInt64: UInt64] = [:]

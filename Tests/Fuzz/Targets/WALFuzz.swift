@@ -71,7 +71,10 @@ enum WALFuzz {
     images.withUnsafeMutableBytes { all in
       guard let p = all.baseAddress.map({ $0 + base }) else { return }
       if mends & 16 != 0 { identify(p, number: file, at: 16, 32) }
-      if mends & 1 != 0 { store(p, 44, elide_crc32c(0, p, 44)) }
+      if mends & 1 != 0 {
+        let crc = elide_crc32c(0, p, 44)
+        store(p, 44, p.loadUnaligned(fromByteOffset: 8, as: UInt32.self) == 1 ? crc : elide_crc32c(crc, p + 48, 16))
+      }
       var position = 1
       while position < blocks {
         let header = p + position * 4096
