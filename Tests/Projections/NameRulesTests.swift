@@ -87,7 +87,8 @@ import Testing
     }
     // Floors only rise, and what is gone does not come back.
     for bad in [
-      reap(5, floor: 4), reap(4, floor: 4), reap(6, floor: 7), reap(6, floor: 6, kept: [2, 4]), reap(6, floor: 6, kept: [3, 2]),
+      reap(5, floor: 4, kept: [2]), reap(4, floor: 4, kept: [2]), reap(6, floor: 7, kept: [2]), reap(6, floor: 6, kept: [2, 4]),
+      reap(6, floor: 6, kept: [3, 2]), reap(6, floor: 6),
     ] {
       var copy = book
       #expect(try copy.force(.reap(bad), by: a) != nil, "\(bad)")

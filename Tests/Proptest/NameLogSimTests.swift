@@ -17,7 +17,7 @@ import Testing
   }
 
   @Test func whatIsReportedIsSo() {
-    let budget = Budget(seeds: 1..<10_000, operations: 100_000)
+    let budget = Budget(seeds: 1..<10_000, operations: 25_000)
     var met: [String: Int] = [:]
     var commands = 0
     var seeds = 0
@@ -41,6 +41,27 @@ import Testing
   @Test func seedsOfOldFindings() {
     var met: [String: Int] = [:]
     for seed in Self.seedsThatFoundSomething { _ = run(seed, commands: 500, &met) }
+  }
+
+  /// Forks and renames over two logs: whoever crashes where, each fork has its pin, and each volume one name.
+  @Test func forksAndRenames() {
+    let budget = Budget(seeds: 1..<10_000, operations: 4_000)
+    var met: [String: Int] = [:]
+    var operations = 0
+    for seed in budget.seeds where operations < budget.operations {
+      let world = TwoLogsWorld(seed: seed)
+      while world.operations < 300 { world.step() }
+      world.settle()
+      for fault in world.faults().prefix(5) { Issue.record("seed \(seed): \(fault); \(Budget.again("NameLogSimTests", seed))") }
+      for (what, count) in world.met { met[what, default: 0] += count }
+      operations += world.operations
+    }
+    let counts = met.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
+    print("\(operations) operations: \(counts)")
+    if budget.seeds.count == 1 { return }
+    for what in ["fork committed", "fork refused", "rename committed", "rename refused", "orphan cleared", "crash"] {
+      #expect(met[what] ?? 0 > 0, "never met: \(what)")
+    }
   }
 
   @Test func theSameSeedGivesTheSameRun() {

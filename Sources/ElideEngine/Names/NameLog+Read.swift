@@ -38,7 +38,8 @@ extension NameLog {
     isLoaded = true
   }
 
-  func slot(_ seq: UInt64) throws(ElideError) -> [UInt8]? {
+  /// The bytes in a slot; nil when the store finds none, which proves nothing.
+  package func slot(_ seq: UInt64) throws(ElideError) -> [UInt8]? {
     do throws(StoreError) { return try store.get(StoreLayout.nameEntry(name, seq), range: 0..<UInt64(Entry.maxBytes + 1)) } catch
     {
       if case .notFound = error { return nil }
@@ -172,6 +173,22 @@ extension NameLog {
     }
     record.isOwn = true
     try rows.commit([foldRow()])
+  }
+
+  /// The fold of the slots before `end`, which were all taken. From this host's rows as far as they have the entries.
+  package func fold(before end: UInt64) throws(ElideError) -> NameFold {
+    var fold = NameFold(name: name)
+    while fold.nextSeq < end {
+      let seq = fold.nextSeq
+      if let raw = try rows.get(.entries, NameRowKey.entry(name, seq)) {
+        fold.next(raw)
+      } else if let raw = try slot(seq) {
+        fold.next(raw)
+      } else {
+        throw ElideError(.fault, "the log of '\(name)' lacks entry \(seq), and has later ones")
+      }
+    }
+    return fold
   }
 
   // MARK: Twins

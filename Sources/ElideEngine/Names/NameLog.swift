@@ -91,8 +91,9 @@ package final class NameLog {
   /// Reads the log's end, decides, and appends if there is something to append.
   ///
   /// `request`: the client's id. The same id gets the same answer, also in a later process, and is in the log once.
+  /// `at`: in this slot or not at all.
   package func perform(
-    _ command: NameCommand, request: String? = nil, context: AppendContext = AppendContext()
+    _ command: NameCommand, request: String? = nil, at slot: UInt64? = nil, context: AppendContext = AppendContext()
   ) throws(ElideError) -> NameOutcome {
     if let request {
       guard !request.isEmpty, request.utf8.count <= Self.maxRequest else {
@@ -103,6 +104,9 @@ package final class NameLog {
     if let earlier = try settleEarlier(request) { return earlier }
     for _ in 0..<Self.maxRaces {
       try refresh()
+      if let slot, state.nextSeq != slot {
+        return .refused(Refusal(.tryLater, .again, "slot \(slot) of '\(name)' is taken by another entry"))
+      }
       if command.deletes { try requireOwnFold() }
       try requireNoTwin()
       let event: NameEvent
@@ -145,6 +149,17 @@ package final class NameLog {
       if case .unknown = outcome { return outcome }
       guard let request, intent.request == request else { continue }
       if case .refused = outcome, intent.incarnation == author.incarnation { continue }
+      return outcome
+    }
+    return nil
+  }
+
+  /// What a request was answered, or is found out now to have come to; nil when nothing of it is in the log or on its way.
+  package func answered(_ request: String) throws(ElideError) -> NameOutcome? {
+    if let known = try answer(request) { return known }
+    for intent in try openIntents() where intent.request == request {
+      let outcome = resolve(intent)
+      if case .refused = outcome { continue }
       return outcome
     }
     return nil
