@@ -25,6 +25,38 @@ import Testing
     }
   }
 
+  @Test func whatIsSetIsTakenAndNothingElse() throws {
+    let text = """
+      [fetch]
+      threads = 2
+      ahead = 5
+      window = "1M"
+      prefetch = "all"
+      small = "8M"
+      [limits]
+      unsent = "1G"
+      wals = 8
+      """
+    var configuration = KeeperConfiguration()
+    try settings(text).apply(to: &configuration)
+    #expect(configuration.front.readAhead.fetches == 5 && configuration.front.readAhead.window == 256)
+    #expect(configuration.prefetch == .all && configuration.smallBytes == 8 << 20)
+    #expect(configuration.unsentBytes == 1 << 30 && configuration.unsealedWals == 8)
+    #expect(try settings(text).fetchThreads == 2)
+    var untouched = KeeperConfiguration()
+    try settings("[fetch]\n[limits]\n").apply(to: &untouched)
+    #expect(untouched == KeeperConfiguration())
+  }
+
+  @Test(arguments: [
+    "[fetch]\nthreads = 0", "[fetch]\nahead = 65", "[fetch]\nahead = -1", "[fetch]\nprefetch = \"some\"", "[fetch]\nwindow = 7",
+    "[fetch]\nwindows = \"1M\"", "[limits]\nunsent = \"1M\"", "[limits]\nwals = 1", "[limits]\nx = 1", "fetch = 3",
+    "[cache]\nbudget = \"12\"",
+  ])
+  func whatIsOutOfRangeIsNamed(_ text: String) {
+    #expect { try settings(text + "\n") } throws: { ($0 as? ElideError)?.kind == .usage }
+  }
+
   @Test func anEngineHasIt() throws {
     let directory = TemporaryDirectory()
     try HostFiles().replaceFile(directory.path + "/elide.toml", with: Array("[cache]\nbudget = \"1G\"\n".utf8))

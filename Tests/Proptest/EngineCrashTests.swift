@@ -84,7 +84,7 @@ import Testing
         "files made of old ones",
         "crash at write wal", "crash at sync wal", "crash at commit journal", "crash at put segments",
         "crash at putIfAbsent journal",
-        "crash at put maps", "read ahead",
+        "crash at put maps", "read ahead", "prefetches",
       ])
   }
 

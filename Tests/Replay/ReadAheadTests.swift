@@ -1,6 +1,7 @@
 import ElideEngine
 import ElideIO
 import ElideProjections
+import Synchronization
 import Testing
 
 /// Reading ahead in a whole volume: across segments, among writes, without a store.
@@ -85,4 +86,109 @@ import Testing
     opened.device.checkInvariants()
     try opened.close(ship: true)
   }
+
+  private func finish(_ opened: OpenedVolume) throws -> PrefetchProgress {
+    try opened.pump { opened.device.prefetching?.state != .running }
+    return try #require(opened.device.prefetching)
+  }
+
+  @Test func prefetchingBringsEverythingOnce() throws {
+    let world = VolumeWorld()
+    let (opened, guest) = try remote(world)
+    _ = try guest.read(300)
+    #expect(opened.startPrefetch(.small, smallBytes: 512 * 4096, cacheBytes: 1 << 30) == .begun)
+    let p = try finish(opened)
+    #expect(p.state == .done && p.mapped == 512 && p.passed == 512)
+    #expect(opened.fetcher.counters.units == 32 && opened.device.aheadUnderWay == 0)
+    let fetches = opened.fetcher.counters.fetches
+    try guest.check()
+    #expect(opened.fetcher.counters.fetches == fetches)
+    // Another process, and the command: all is here.
+    let again = try world.host("b").prefetch(VolumeSource("\(opened.volume)")) { _, _ in true }
+    #expect(again.mapped == 512 * 4096 && again.fetched == 0)
+  }
+
+  @Test func whatIsLargeIsNotPrefetched() throws {
+    let world = VolumeWorld()
+    let (opened, _) = try remote(world)
+    #expect(opened.startPrefetch(.off, smallBytes: 1 << 40, cacheBytes: 1 << 40) == .off)
+    #expect(opened.startPrefetch(.small, smallBytes: 511 * 4096, cacheBytes: 1 << 40) == .tooLarge(limit: 511 * 4096))
+    #expect(opened.startPrefetch(.all, smallBytes: 0, cacheBytes: 1000 * 4096) == .tooLarge(limit: 500 * 4096))
+    try opened.pump { true }
+    #expect(opened.fetcher.counters.units == 0 && opened.device.prefetching == nil)
+  }
+
+  /// Holes, what is in the overlay, and what is local already are passed by.
+  @Test func prefetchingASparseVolumeThatIsWritten() throws {
+    let world = VolumeWorld()
+    let engine = try world.host("a")
+    let volume = try engine.createVolume(name: "vm", size: 1 << 44).volume
+    var opened = try engine.openLocal(volume)
+    var guest = Guest(opened)
+    for lba in [0, 5, 1 << 20, (1 << 32) - 1] as [UInt64] { try guest.write(lba, Guest.block(lba)) }
+    let model = guest.model
+    try opened.close(ship: true)
+    for segment in 1...4 as ClosedRange<UInt64> { engine.cache.evict(volume: volume, segment: segment) }
+    opened = try engine.openLocal(volume)
+    guest = Guest(opened, model: model)
+    try guest.write(77, Guest.block(9))
+    #expect(opened.startPrefetch(.all, smallBytes: 0, cacheBytes: 1 << 30) == .begun)
+    let p = try finish(opened)
+    #expect(p.state == .done && p.mapped == 4)
+    #expect(opened.fetcher.counters.units > 0)
+    let fetches = opened.fetcher.counters.fetches
+    for (lba, bytes) in guest.model { #expect(try guest.read(lba) == bytes) }
+    #expect(opened.fetcher.counters.fetches == fetches)
+    try opened.close(ship: false)
+  }
+
+  /// Without the store it waits, and goes on when a read was answered.
+  @Test func prefetchingOutlivesTheStore() throws {
+    let world = VolumeWorld()
+    _ = try remote(world).opened.close(ship: false)
+    let store = AwayStore(try world.store())
+    let engine = try world.host("c", store: store)
+    let opened = try engine.openPublished(try #require(try world.host("a").listVolumes().first).volume)
+    let guest = Guest(opened)
+    store.isAway.store(true, ordering: .relaxed)
+    #expect(opened.startPrefetch(.all, smallBytes: 0, cacheBytes: 1 << 30) == .begun)
+    #expect(try finish(opened).state == .waiting)
+    store.isAway.store(false, ordering: .relaxed)
+    #expect(try guest.read(100) == Guest.block(100))
+    let p = try finish(opened)
+    #expect(p.state == .done && p.passed == 512)
+    #expect(opened.fetcher.counters.units == 32)
+  }
+
+  @Test func prefetchingStopsWhenToldTo() throws {
+    let world = VolumeWorld()
+    _ = try remote(world).opened.close(ship: false)
+    let volume = try #require(try world.host("a").listVolumes().first).volume
+    #expect { try world.host("d").prefetch(VolumeSource("\(volume)")) { done, _ in done < 100 * 4096 } } throws: {
+      ($0 as? ElideError)?.kind == .interrupted
+    }
+    let rest = try world.host("d").prefetch(VolumeSource("\(volume)")) { _, _ in true }
+    #expect(rest.mapped == 512 * 4096 && rest.fetched > 0 && rest.fetched < 500 * 4096)
+  }
+}
+
+/// A store that may be away: its reads fail then.
+private final class AwayStore: Store {
+  private let inner: LocalStore
+  let isAway = Atomic<Bool>(false)
+  init(_ inner: LocalStore) { self.inner = inner }
+  var url: String { inner.url }
+  var counters: StoreCounters { inner.counters }
+  func putIfAbsent(_ key: String, _ bytes: UnsafeRawBufferPointer) throws(StoreError) -> PutOutcome {
+    try inner.putIfAbsent(key, bytes)
+  }
+  func put(_ key: String, parts: [[UInt8]]) throws(StoreError) { try inner.put(key, parts: parts) }
+  func get(_ key: String, range: Range<UInt64>?) throws(StoreError) -> [UInt8] {
+    if isAway.load(ordering: .relaxed) { throw .unknown(key: key, detail: "away") }
+    return try inner.get(key, range: range)
+  }
+  func list(_ prefix: String, after: String?, limit: Int) throws(StoreError) -> [StoredObject] {
+    try inner.list(prefix, after: after, limit: limit)
+  }
+  func delete(_ key: String) throws(StoreError) { try inner.delete(key) }
 }

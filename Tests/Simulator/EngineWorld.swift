@@ -64,6 +64,7 @@ package final class EngineWorld {
     }
     self.opened = opened
     opened.device.sink = guest
+    if seed % 3 == 1, case .begun = opened.startPrefetch(.all, smallBytes: 0, cacheBytes: 1 << 30) { count("prefetches") }
     return try checkAfterCrash(opened)
   }
 

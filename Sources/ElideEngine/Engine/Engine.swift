@@ -70,12 +70,18 @@ package final class Engine: Sendable {
       throw ElideError(error, doing: "make the data directory \(dataDirectory)")
     }
     let store = try openStore(url ?? "file://\(absolute(dataDirectory))/store", world, create: createStore)
+    let settings = try HostSettings(world.files, dataDirectory: dataDirectory)
+    var configuration = configuration
+    settings.apply(to: &configuration)
     let executor: ThreadExecutor
-    do throws(Errno) { executor = try ThreadExecutor() } catch { throw ElideError(error, doing: "start threads") }
+    do throws(Errno) {
+      executor = try ThreadExecutor(
+        fetchThreads: settings.fetchThreads ?? 4, aheadThreads: max(1, configuration.front.readAhead.fetches))
+    } catch { throw ElideError(error, doing: "start threads") }
     let engine = try Engine(
       world: world, directory: directory, store: store, names: try LMDBNameTable(directory.names, world.files),
       journals: LMDBJournals(files: world.files), executor: executor, configuration: configuration)
-    if let budget = try HostSettings(world.files, dataDirectory: dataDirectory).cacheBytes { engine.cache.budget = budget }
+    if let budget = settings.cacheBytes { engine.cache.budget = budget }
     return engine
   }
 

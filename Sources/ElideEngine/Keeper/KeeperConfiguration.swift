@@ -3,6 +3,10 @@ package struct KeeperConfiguration: Equatable, Sendable {
   package var geometry = WALGeometry()
   /// Bounds of the device in front.
   package var front = FrontLimits()
+  /// Which volumes are brought into the cache as a whole when they are served.
+  package var prefetch = PrefetchPolicy.small
+  /// Up to how many bytes in segments a volume is small.
+  package var smallBytes: UInt64 = 64 << 20
   /// Unsealed write-ahead files at most: beyond it no new one is prepared, and writes wait.
   package var unsealedWals = 32
   /// Bytes sealed but not in the store, at most: beyond it nothing more is sealed, and so, in the end, writes wait.
@@ -23,4 +27,12 @@ package struct KeeperConfiguration: Equatable, Sendable {
   package var retryLimitMilliseconds: UInt64 = 30_000
 
   package init() {}
+}
+
+/// Which volumes are brought into this host's cache as a whole, behind what guests read.
+package enum PrefetchPolicy: String, CaseIterable, Sendable {
+  case off
+  /// Those that a second or two bring.
+  case small
+  case all
 }

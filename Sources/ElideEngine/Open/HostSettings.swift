@@ -1,36 +1,82 @@
 import ElideEvents
 import ElideIO
 
-/// What an operator sets for a data directory, in `<data>/elide.toml`:
-///
-///     [cache]
-///     budget = "100G"
-///
-/// Tables that this program does not know are left to others.
+/// What an operator sets for a data directory, in `<data>/elide.toml` (docs/configuration.md). All keys are optional; tables
+/// that this program does not know are left to others, keys in its own tables that it does not know are errors.
 package struct HostSettings: Equatable, Sendable {
   /// Bytes of disk for the block cache, all volumes together.
   package var cacheBytes: UInt64?
+  /// Requests of a process under way at once: that guests wait for, and ahead of them.
+  package var fetchThreads: Int?
+  package var aheadThreads: Int?
+  /// Bytes ahead of a reader, at most.
+  package var windowBytes: UInt64?
+  package var prefetch: PrefetchPolicy?
+  package var smallBytes: UInt64?
+  package var unsentBytes: UInt64?
+  package var unsealedWals: Int?
 
   package init() {}
 
   /// Without the file: nothing is set. A file that is wrong is an error that names it.
   package init(_ files: any Files, dataDirectory: String) throws(ElideError) {
     let path = dataDirectory + "/elide.toml"
-    let bytes: [UInt8]
+    var bytes: [UInt8]
     do throws(Errno) { bytes = try files.readFile(path, limit: Entry.maxBytes) } catch {
       if error == .notFound { return }
       throw ElideError(error, doing: "read \(path)")
     }
+    // People's editors leave it out.
+    if let last = bytes.last, last != UInt8(ascii: "\n") { bytes.append(UInt8(ascii: "\n")) }
     do throws(TOMLError) {
       var root = TOMLFields(try TOMLDocument.parse(bytes, limit: Entry.maxBytes))
-      guard root.contains("cache") else { return }
-      var cache = try root.table("cache")
-      if let text = try cache.optionalString("budget") {
-        guard let bytes = Self.bytes(text) else { throw TOMLError("cache.budget: '\(text)' is no size, such as \"100G\"") }
-        cacheBytes = bytes
+      if root.contains("cache") {
+        var cache = try root.table("cache")
+        cacheBytes = try Self.size("cache.budget", cache.optionalString("budget"), 1 << 20)
+        try cache.end()
       }
-      try cache.end()
+      if root.contains("fetch") { try takeFetch(root.table("fetch")) }
+      if root.contains("limits") { try takeLimits(root.table("limits")) }
     } catch { throw ElideError(.usage, "\(path): \(error)") }
+  }
+
+  private mutating func takeFetch(_ table: TOMLFields) throws(TOMLError) {
+    var fetch = table
+    if fetch.contains("threads") { fetchThreads = Int(try fetch.integer("threads", 1...64)) }
+    if fetch.contains("ahead") { aheadThreads = Int(try fetch.integer("ahead", 0...64)) }
+    windowBytes = try Self.size("fetch.window", fetch.optionalString("window"), 0)
+    if let text = try fetch.optionalString("prefetch") {
+      guard let policy = PrefetchPolicy(rawValue: text) else {
+        throw TOMLError("fetch.prefetch is '\(text)', not off, small or all")
+      }
+      prefetch = policy
+    }
+    smallBytes = try Self.size("fetch.small", fetch.optionalString("small"), 0)
+    try fetch.end()
+  }
+
+  private mutating func takeLimits(_ table: TOMLFields) throws(TOMLError) {
+    var limits = table
+    unsentBytes = try Self.size("limits.unsent", limits.optionalString("unsent"), 64 << 20)
+    if limits.contains("wals") { unsealedWals = Int(try limits.integer("wals", 2...1024)) }
+    try limits.end()
+  }
+
+  private static func size(_ key: String, _ text: String?, _ least: UInt64) throws(TOMLError) -> UInt64? {
+    guard let text else { return nil }
+    guard let bytes = bytes(text) else { throw TOMLError("\(key): '\(text)' is no size, such as \"100G\"") }
+    if bytes < least { throw TOMLError("\(key): '\(text)' is less than \(least) bytes") }
+    return bytes
+  }
+
+  /// What is set, in place of the defaults.
+  func apply(to configuration: inout KeeperConfiguration) {
+    if let aheadThreads { configuration.front.readAhead.fetches = aheadThreads }
+    if let windowBytes { configuration.front.readAhead.window = windowBytes / 4096 }
+    if let prefetch { configuration.prefetch = prefetch }
+    if let smallBytes { configuration.smallBytes = smallBytes }
+    if let unsentBytes { configuration.unsentBytes = unsentBytes }
+    if let unsealedWals { configuration.unsealedWals = unsealedWals }
   }
 
   /// A size in bytes as people write it: `4096`, `512M`, `10G`, `1.5T`. Units are powers of 1024; `KiB`, `MiB` … and the

@@ -21,6 +21,7 @@ extension VolumeDevice {
       if !bytes.isEmpty { lent.append(LentBlocks(segment: segment, r: r, bytes: bytes)) }
       answer(&missing, segment, r, count, error)
       answer(&gated, segment, r, count, error)
+      if error == 0 { storeAnswered() }
     case .aheadDone(let outcome): aheadDone(outcome)
     case .barrier(let token): barrier(token)
     case .resized(let size):

@@ -35,10 +35,10 @@ extension VolumeDevice {
     let end = (size &+ 4095) >> 12
     for _ in 0..<64 {
       guard aheadUnderWay < limits.readAhead.fetches, let (stream, from, to) = streams.due(end: end) else { return }
-      guard let (stopped, missing) = ask(ahead: from, to) else { return }
+      guard let asked = ask(ahead: from, to) else { return }
       // The encoding that comes next is a round trip that need not be waited for.
       if to &- from >= Self.encodingsAheadFrom { askEncoding(stream, at: to &+ Self.encodingsAhead) }
-      streams.asked(stream, upTo: stopped, missing: missing)
+      streams.asked(stream, upTo: asked.end, missing: asked.missing)
     }
   }
 
@@ -56,9 +56,10 @@ extension VolumeDevice {
   }
 
   /// Asks for the blocks of [from, to) that are in no local file. Returns up to where, which is nearer when there are many
-  /// pieces, and how many blocks were missing; nil when the keeper's box is full: later, then.
-  func ask(ahead from: UInt64, _ to: UInt64) -> (end: UInt64, missing: UInt64)? {
+  /// pieces, how many blocks the map names there, and how many were missing; nil when the keeper's box is full: later, then.
+  func ask(ahead from: UInt64, _ to: UInt64) -> (end: UInt64, mapped: UInt64, missing: UInt64)? {
     var lba = from
+    var mapped: UInt64 = 0
     var missing: UInt64 = 0
     aheadRanges.removeAll(keepingCapacity: true)
     for _ in 0..<256 where lba < to {
@@ -72,7 +73,10 @@ extension VolumeDevice {
         lba = to
         break
       }
-      if handle.isBlock { missing &+= gather(handle, UInt32(truncatingIfNeeded: n)) }
+      if handle.isBlock {
+        mapped &+= n
+        missing &+= gather(handle, UInt32(truncatingIfNeeded: n))
+      }
       lba &+= n
       if aheadRanges.count >= Self.mostRanges { break }
     }
@@ -85,7 +89,7 @@ extension VolumeDevice {
       aheadUnderWay &+= 1
       counters.blocksAhead &+= UInt64(range.end &- range.r)
     }
-    return (lba, missing)
+    return (lba, mapped, missing)
   }
 
   /// Pieces that one chunk is asked for in.
@@ -116,6 +120,8 @@ extension VolumeDevice {
     case .kept: streams.succeeded()
     case .notKept, .failed: streams.failed()
     }
+    notePrefetch(outcome)
     readAhead()
+    goOnPrefetching()
   }
 }

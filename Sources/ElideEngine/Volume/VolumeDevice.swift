@@ -108,6 +108,8 @@ package final class VolumeDevice: BlockDevice {
   var streams: ReadStreams
   package internal(set) var aheadUnderWay = 0
   var aheadRanges: [AheadRange] = []
+  /// All of the volume, on its way into the cache.
+  package internal(set) var prefetching: PrefetchProgress?
   /// Flushes and FUA writes that wait for the next round, and those of the round that runs.
   var unsyncedWaiters = RequestList()
   var roundWaiters = RequestList()
@@ -240,6 +242,7 @@ package final class VolumeDevice: BlockDevice {
     while let message = fromKeeper.receive() { take(message) }
     dropSome()
     settle()
+    if prefetching != nil { goOnPrefetching() }
     commit()
   }
 

@@ -4,6 +4,8 @@ import ElideIO
 import Foundation
 import Logging
 
+extension PrefetchPolicy: ExpressibleByArgument {}
+
 struct ServeCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "serve", abstract: "Serve volumes over NBD, in the foreground.",
@@ -32,6 +34,9 @@ struct ServeCommand: AsyncParsableCommand {
   @Option(name: .long, help: "Bytes of disk for the block cache of this host, such as 100G; else as elide.toml says, or 32G.")
   var cacheBytes: ByteSize?
 
+  @Option(name: .long, help: "Bring volumes into the cache as a whole: off, small or all; else as elide.toml says, or small.")
+  var prefetch: PrefetchPolicy?
+
   func validate() throws {
     if targets.isEmpty { throw ValidationError("Name a volume to serve.") }
     if nbd.isEmpty && run == nil && !SocketActivation.isOffered {
@@ -50,7 +55,9 @@ struct ServeCommand: AsyncParsableCommand {
     if let cacheBytes { engine.cache.budget = cacheBytes.bytes }
     let session = ServeSession(engine)
     defer { session.abandon() }
-    for target in targets { try session.open(target, readOnly: readOnly) }
+    for target in targets {
+      try session.open(target, readOnly: readOnly, prefetch: prefetch ?? engine.configuration.prefetch)
+    }
 
     var scratch: String?
     if addresses.isEmpty {

@@ -8,7 +8,7 @@ struct VolumeCommand: ParsableCommand {
     discussion: "Example:\n  elide volume create vm1 --size 10G",
     subcommands: [
       VolumeCreate.self, VolumeImport.self, VolumeList.self, VolumeStatusCommand.self, VolumeVerify.self, VolumeResize.self,
-      VolumeLs.self,
+      VolumeLs.self, VolumePrefetch.self,
     ])
 }
 

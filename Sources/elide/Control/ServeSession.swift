@@ -19,8 +19,13 @@ final class ServeSession {
   /// Names of the exports, in the order in which the volumes were given.
   var exports: [String] { served.map(\.export) }
 
-  func open(_ target: String, readOnly: Bool) throws {
+  func open(_ target: String, readOnly: Bool, prefetch: PrefetchPolicy) throws {
     let volume = try engine.open(VolumeSource(target))
+    let begun = volume.startPrefetch(
+      prefetch, smallBytes: engine.configuration.smallBytes, cacheBytes: engine.cache.budget)
+    if prefetch == .all, case .tooLarge(let limit) = begun {
+      Output.note("elide: \(target) is not prefetched: it has more than \(ByteSize.text(limit)), half of what the cache may hold")
+    }
     served.append(Served(export: target, volume: volume, isReadOnly: readOnly || volume.isReadOnly))
     try volume.start()
   }

@@ -11,8 +11,9 @@ package struct S3Settings: Sendable {
   /// As people wrote it, for messages.
   package var url: String
 
-  /// Requests in flight at most, and keys asked for by one list request at most.
-  package var connections = 16
+  /// Requests in flight at most, and keys asked for by one list request at most. More than a process reads ahead by (16): a
+  /// guest's read does not wait for one of those to end.
+  package var connections = 32
   package var listPage = 1000
   package var hedging = HedgePolicy.Setting.adaptive
   package var patience = Patience()
