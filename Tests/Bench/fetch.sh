@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How much a second host fetches: an imported 2 GiB image is opened with an empty cache, and whole directory trees of about 5 % of its
-# allocated bytes are read through the file system.   fetch.sh [TREE…]
+# allocated bytes are read through the file system.   fetch.sh [TREE…]; SETTINGS is an elide.toml for that host
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 elide=${ELIDE:-$PWD/.build/release/elide}
@@ -19,6 +19,7 @@ reads=""
 for t in "${trees[@]}"; do reads+="debugfs -R 'rdump $t $work/out' $work/mnt/nbd 2>/dev/null >/dev/null; "; done
 ELIDE_DATA_DIR=$work/b "$elide" serve "$volume" --nbd "unix:$work/s" --run "true" 2>"$work/open.log"
 rm -rf "$work/b"
+if [ -n "${SETTINGS:-}" ]; then mkdir "$work/b" && printf '%s\n' "$SETTINGS" >"$work/b/elide.toml"; fi
 ELIDE_DATA_DIR=$work/b "$elide" serve "$volume" --nbd "unix:$work/s" --run "
   nbdfuse -r -P $work/pid $work/mnt \"\$uri\" & for i in \$(seq 200); do [ -s $work/pid ] && break; sleep 0.05; done
   $reads
