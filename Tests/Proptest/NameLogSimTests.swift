@@ -17,7 +17,7 @@ import Testing
   }
 
   @Test func whatIsReportedIsSo() {
-    let budget = Budget(seeds: 1..<10_000, operations: 25_000)
+    let budget = Budget(seeds: 1..<10_000, operations: 50_000)
     var met: [String: Int] = [:]
     var commands = 0
     var seeds = 0

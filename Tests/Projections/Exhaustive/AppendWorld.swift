@@ -4,8 +4,8 @@ import ElideProjections
 
 /// One contested log: frozen intents, void, crashes, a competitor, a clone of the directory with its open intent.
 ///
-/// Host 0 has a command, host 1 competes with a note or a force; the twin is host 0's directory, copied, in another incarnation. An attempt is the node that its request
-/// makes, so it has its slot and its id.
+/// Host 0 has a command, host 1 competes with a note or a force; the twin is host 0's directory, copied, in another
+/// incarnation. An attempt is the node that its request makes, so it has its slot and its id.
 struct AppendWorld: World {
   enum Phase: Hashable { case idle, waiting, done, failed, absent }
   struct Process: Hashable {

@@ -59,7 +59,7 @@ import Testing
     #if DEBUG
       let budget = FenceWorld.Budget(crashes: 1, fences: 1, pages: 2, reaps: 1)
     #else
-      let budget = FenceWorld.Budget(crashes: 2, fences: 2, pages: 2, reaps: 1)
+      let budget = FenceWorld.Budget(crashes: 1, fences: 2, pages: 2, reaps: 1)
     #endif
     clean("two hosts, crashes", rules(2, budget), must: ["restart", "crash", "committed", "lost"])
   }
