@@ -4,7 +4,7 @@ CONFIGURATION ?= release
 PREFIX ?= /usr/local
 BIN = .build/$(CONFIGURATION)/elide
 
-.PHONY: help deps build test unit-test conformance libnbd-test nbd-chroot store-test test-s3 lint format demo demo-s3 bench pgbench soak fuzz vm-test findings install clean
+.PHONY: help deps build test unit-test conformance libnbd-test outage nbd-chroot store-test test-s3 lint format demo demo-s3 bench pgbench soak fuzz vm-test findings install clean
 
 help:
 	@echo "make demo      the main job end to end, on a real image, with a crash in the middle"
@@ -13,7 +13,7 @@ help:
 	@echo "make build     the elide binary: $(BIN)"
 	@echo "make install   into PREFIX=$(PREFIX) (DESTDIR is honoured)"
 	@echo "make lint      formatting; 'make format' applies it"
-	@echo "make bench | pgbench | soak | fuzz | vm-test | findings   longer lanes, see docs/testing.md"
+	@echo "make bench | pgbench | outage | soak | fuzz | vm-test | findings   longer lanes, see docs/testing.md"
 
 deps:
 	@scripts/install-deps.sh
@@ -78,6 +78,10 @@ bench: build
 pgbench: build
 	@scripts/lane.sh pgbench Tests/Bench/pgbench.sh speed
 	@scripts/lane.sh pgbench Tests/Bench/pgbench.sh kills
+
+# A store that is cut off for ten minutes under load.
+outage: build
+	scripts/moto.sh run Tests/Bench/outage.sh $(BIN)
 
 # The bugs of others, each with the test that looks for it.
 findings: deps

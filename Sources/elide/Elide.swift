@@ -66,8 +66,8 @@ import Glibc
 
 extension GlobalOptions {
   /// The engine on this host. `createStore`: whether a missing store directory is made.
-  func engine(createStore: Bool = true) throws -> Engine {
-    try Engine.onHost(dataDirectory: dataDirectory, store: storeURL, createStore: createStore)
+  func engine(createStore: Bool = true, settings: HostSettings = HostSettings()) throws -> Engine {
+    try Engine.onHost(dataDirectory: dataDirectory, store: storeURL, createStore: createStore, settings: settings)
   }
 }
 

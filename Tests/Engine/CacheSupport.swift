@@ -2,6 +2,7 @@ import ElideIO
 import ElideProjections
 import Foundation
 import Glibc
+import Simulator
 import Synchronization
 import Testing
 
@@ -14,6 +15,8 @@ final class MemoryStore: Store {
   private let tallies = Mutex(StoreCounters())
   /// Thrown by the next GETs, first to last; nil lets one pass.
   let getErrors = Mutex<[StoreError?]>([])
+  /// Asked in each GET for the key's fate, before that.
+  let getFault = Mutex<(@Sendable (String) -> StoreError?)?>(nil)
   /// Called in each GET, before anything else.
   let onGet = Mutex<(@Sendable () -> Void)?>(nil)
   var counters: StoreCounters { tallies.withLock { $0 } }
@@ -30,6 +33,7 @@ final class MemoryStore: Store {
   func get(_ key: String, range: Range<UInt64>?) throws(StoreError) -> [UInt8] {
     onGet.withLock { $0 }?()
     tallies.withLock { $0.gets += 1 }
+    if let error = getFault.withLock({ $0 })?(key) { throw error }
     if let error = getErrors.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { throw error }
     guard let all = objects.withLock({ $0[key] }) else { throw .notFound(key: key) }
     let first = min(Int(range?.lowerBound ?? 0), all.count)
@@ -132,6 +136,9 @@ struct CacheWorld {
 
   let directory = TemporaryDirectory()
   let store = MemoryStore()
+  let clock = SimClock()
+  /// The store, as the fetcher of this world has it.
+  let watched: WatchedStore
   let files = FaultyFiles()
   let blocks: [[UInt8]]
   let entry: SegmentEntry
@@ -162,7 +169,8 @@ struct CacheWorld {
     table.set(entry)
     segments = VolumeSegments(
       directory: table, cache: SegmentCache(root: directory.path + "/cache", files: files, budget: budget))
-    fetcher = Fetcher(store: store, segments: segments, encodings: encodings, retry: RetryPolicy { _ in })
+    watched = WatchedStore(store, clock: clock)
+    fetcher = Fetcher(store: watched, segments: segments, encodings: encodings, retry: RetryPolicy { _ in })
   }
 
   /// Every third block is random, the others compress.

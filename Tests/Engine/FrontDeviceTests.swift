@@ -39,6 +39,7 @@ final class FrontHarness {
   var next: UInt64 = 1
   var closed: [UInt64] = []
   var token: UInt64 = 0
+  var wantedCredit: [UInt64] = []
   /// Fetches that the device asked for; the test answers them.
   var wanted: [(segment: UInt64, r: UInt32, count: UInt32)] = []
   /// Files are prepared when they are asked for; else the test does it.
@@ -65,8 +66,8 @@ final class FrontHarness {
   ) -> VolumeDevice {
     VolumeDevice(
       .init(
-        volume: volume, size: size, map: map ?? BlockMap(blocks: (size + 4095) / 4096), sources: NoSegmentSources(), files: files,
-        executor: executor, fromKeeper: from, toKeeper: to, wake: .silent()), log: log)
+        volume: volume, size: size, map: map ?? BlockMap(blocks: (size + 4095) / 4096), sources: NoSegmentSources(),
+        files: files, executor: executor, fromKeeper: from, toKeeper: to, wake: .silent()), log: log)
   }
 
   func prepare() throws {
@@ -84,6 +85,7 @@ final class FrontHarness {
     while let message = toKeeper.receive() {
       switch message {
       case .walHalfFull: if preparesFiles { try prepare() }
+      case .creditWanted(let bytes): wantedCredit.append(bytes)
       case .wanted(let segment, let r, let count): wanted.append((segment, r, count))
       case .walClosed(let n, _, _, _): closed.append(n)
       default: break

@@ -6,7 +6,7 @@ import Testing
 @testable import ElideEngine
 
 /// A device that only reads, all of whose blocks are in the store; the test says when fetches run.
-private final class ReadHarness {
+final class ReadHarness {
   let world: CacheWorld
   let executor = ManualExecutor()
   let device: VolumeDevice
@@ -16,11 +16,16 @@ private final class ReadHarness {
   /// The most fetches that were under way at once, and of blocks in them.
   var most = 0
 
-  init(blocks: Int, limits: FrontLimits = FrontLimits()) throws {
+  init(
+    blocks: Int, limits: FrontLimits = FrontLimits(), configuration: KeeperConfiguration = KeeperConfiguration()
+  ) throws {
     world = try CacheWorld(count: blocks)
     let size = UInt64(blocks) * 4096
     let front = Mailbox<FrontMessage>(capacity: 4096)
-    desk = ReadDesk(fetcher: world.fetcher, segments: world.segments, executor: executor, front: front) {}
+    desk = ReadDesk(
+      fetcher: world.fetcher, store: world.watched, segments: world.segments, executor: executor, front: front,
+      clock: world.clock, configuration: configuration
+    ) {}
     let map = BlockMap(blocks: UInt64(blocks))
     // Backwards, so that a request of several blocks needs several fetches.
     for lba in 0..<UInt64(blocks) {

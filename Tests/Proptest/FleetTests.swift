@@ -84,7 +84,8 @@ import Testing
         "cuts for a fork", "imports", "resized", "grew under its guest", "snapshots published", "snapshots opened elsewhere",
         "the serve gate held", "read besides", "stopped and opened", "disk filled", "space came back",
         "started on a full disk",
-        "outages", "writes waited for the store", "store came back",
+        "outages", "writes were slowed", "writes waited for a slow store",
+        "writes were refused in an outage", "store came back",
       ])
   }
 

@@ -39,7 +39,8 @@ package final class EngineWorld {
     guest = SimGuest(size: size, seed: seed)
     guest.workload.longest = 20
     // Without the store, blocks that were evicted cannot be read.
-    guest.mayFail = { [unowned self] in self.isDisturbed || self.host.store.weather.isStormy }
+    // Storms are waited out.
+    guest.mayFail = { [unowned self] in self.isDisturbed }
     volume = try host.process().createVolume(name: "vm", size: UInt64(size)).volume
   }
 
@@ -116,6 +117,7 @@ package final class EngineWorld {
     host.executor.run(.ahead, &random)
     _ = opened?.stepKeeper()
     opened?.device.poll()
+    host.clock.advance(milliseconds: 1)
   }
 
   /// The process ends, wherever it was.
@@ -221,6 +223,7 @@ package final class EngineWorld {
           for lane in Lane.allCases { self.host.executor.run(lane, &self.random) }
           _ = opened.stepKeeper()
           opened.device.poll()
+          self.host.clock.advance(milliseconds: 1)
         })
     } catch {
       count("unreadable after a lie")
@@ -324,6 +327,7 @@ package final class EngineWorld {
             other.executor.drain()
             _ = copy.stepKeeper()
             copy.device.poll()
+            other.clock.advance(milliseconds: 1)
           })
       } catch {
         return complain("another host at entry \(point): \(error): \(Self.failures(copy.fetcher))")

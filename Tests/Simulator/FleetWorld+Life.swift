@@ -5,7 +5,7 @@ import ElideProjections
 // What happens to volumes now and then.
 extension FleetWorld {
   func seldom(_ m: Member, _ opened: OpenedVolume) {
-    switch random.below(20) {
+    switch random.below(21) {
     case 0...2: askForCut(m)
     case 3...4: askForSnapshot(m)
     case 5...6: askForGrowth(m)
@@ -17,6 +17,7 @@ extension FleetWorld {
     case 14...15: fillDisk()
     case 16: if isShort { giveSpaceBack() } else { isAway ? storeComesBack() : storeGoesAway() }
     case 17: checkSnapshots(m)
+    case 18: storeIsSlow()
     default: checkStore(m)
     }
   }
@@ -43,10 +44,7 @@ extension FleetWorld {
     guard let tables = m.opened?.tables, let engine, !isAway else { return }
     let safe = tables.state.ordered.filter { $0.uploadedSeq != nil && tables.directory[$0.number]?.locator != .local }
     guard !safe.isEmpty else { return }
-    if engine.cache.evict(volume: m.volume, segment: random.pick(safe).number) > 0 {
-      m.needsStore = true
-      count("evictions")
-    }
+    if engine.cache.evict(volume: m.volume, segment: random.pick(safe).number) > 0 { count("evictions") }
   }
 
   // MARK: forks and imports
@@ -131,7 +129,6 @@ extension FleetWorld {
     let guest = SimGuest(contents: contents, size: Int(opened.device.size), seed: seed ^ UInt64(nextName) << 20)
     let member = add(name, volume, guest)
     member.opened = opened
-    member.needsStore = true
     opened.device.sink = guest
   }
 
@@ -195,42 +192,75 @@ extension FleetWorld {
   package func giveSpaceBack() {
     guard isShort else { return }
     isShort = false
+    isComingBack = true
+    defer { isComingBack = false }
     host.files.spaceLimit = .max
     goesOn("space came back")
+    // Within two seconds at the latest a file is tried again.
+    for m in members {
+      for _ in 0..<300 where m.opened?.port?.status.writing == .full && !faults.isCrashed { pump(m, milliseconds: 20) }
+      if m.opened?.port?.status.writing == .full && !isDisturbed && !faults.isCrashed { complain("\(m.name): full for ever") }
+    }
   }
 
   private func storeGoesAway() {
-    // What is merged into a block of the store would fail, and the model would not know.
-    guard isShort || settle() else { return }
     isAway = true
     host.store.weather = .away
-    // Until the limit is met: then writes wait, and none fails.
-    for m in members {
-      guard let opened = m.opened else { continue }
-      for _ in 0..<(300 + random.below(300)) where !faults.isCrashed {
-        if m.guest.inFlight < 24 { submit(m, opened.device) }
-        opened.device.commit()
-        for lane in Lane.allCases { host.executor.run(lane, &random) }
-        for _ in 0..<4 { _ = opened.stepKeeper() }
-        opened.device.poll()
-        host.clock.advance(milliseconds: 20)
-        look(m)
-      }
-      if m.guest.inFlight >= 24 && !faults.isCrashed { count("writes waited for the store") }
-      if let status = opened.port?.status, status.unsentBytes > host.configuration.unsentBytes + 8 * 40 * 4096 {
-        complain("\(m.name): \(status.unsentBytes) bytes are not sent, the limit is \(host.configuration.unsentBytes)")
+    count("outages")
+    let before = members.map(\.guest.refused)
+    for m in members { work(m, rounds: 150 + random.below(150), shipping: 1) }
+    if !isShort && zip(members, before).contains(where: { $0.guest.refused > $1 }) { count("writes were refused in an outage") }
+  }
+
+  /// Every upload is done, and takes its time: writes wait for it, and none is refused.
+  private func storeIsSlow() {
+    guard !isShort, !isAway else { return }
+    for m in members { work(m, rounds: 100 + random.below(200), shipping: 25) }
+  }
+
+  /// A guest that writes as fast as it can; the lane that ships gets its turn in one of so many rounds.
+  private func work(_ m: Member, rounds: Int, shipping: Int) {
+    guard let opened = m.opened, let port = opened.port else { return }
+    let limit = host.configuration.unsentBytes
+    for _ in 0..<rounds where !faults.isCrashed {
+      for _ in 0..<2 where m.guest.inFlight < 24 { submit(m, opened.device) }
+      opened.device.commit()
+      host.executor.run(.sync, &random)
+      host.executor.run(.fetch, &random)
+      if random.chance(1, in: UInt64(shipping)) { host.executor.run(.ship, &random) }
+      for _ in 0..<4 { _ = opened.stepKeeper() }
+      opened.device.poll()
+      host.clock.advance(milliseconds: 20)
+      look(m)
+      let status = port.status
+      let waits = m.guest.writesInFlight > 8
+      if status.writing == .slowed { count("writes were slowed") }
+      if status.writing == .held && waits { count(isAway ? "writes waited in an outage" : "writes waited for a slow store") }
+      // Between a look at the pressure and the next a file may be filled; and what is admitted is written.
+      if status.unsentBytes + status.unsealedBytes > limit + 3 * 32 * 4096 {
+        complain(
+          "\(m.name): \(status.unsentBytes) + \(status.unsealedBytes) bytes are not sent, the limit is \(limit); "
+            + "\(status.writing), \(opened.device.held)")
       }
     }
-    count("outages")
   }
 
   package func storeComesBack() {
     guard isAway else { return }
     isAway = false
+    isComingBack = true
+    defer { isComingBack = false }
     host.store.weather = .clear
     for m in members { askForCut(m) }
     goesOn("store came back")
-    if !faults.isCrashed && !isShort { for m in members { checkStore(m) } }
+    guard !faults.isCrashed && !isShort && !isDisturbed else { return }
+    for m in members {
+      checkStore(m)
+      // All is shipped: a write is as free as before.
+      if let status = m.opened?.port?.status, status.writing != .free || status.unreachableMilliseconds > 0 {
+        complain("\(m.name): after an outage writes are \(status.writing), \(status.unsentBytes) bytes unsent")
+      }
+    }
   }
 
   private func goesOn(_ what: String) {

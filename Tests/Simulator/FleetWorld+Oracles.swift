@@ -15,6 +15,7 @@ extension FleetWorld {
           self.host.executor.run(.ahead, &self.random)
           _ = opened.stepKeeper()
           opened.device.poll()
+          self.host.clock.advance(milliseconds: 1)
         })
     } catch {
       if !isDisturbed && !isAway { complain("\(what): \(error)") }
@@ -38,6 +39,7 @@ extension FleetWorld {
             other.executor.drain()
             _ = copy.stepKeeper()
             copy.device.poll()
+            other.clock.advance(milliseconds: 1)
           })
       } catch {
         complain("\(what), elsewhere: \(error): \(EngineWorld.failures(copy.fetcher))")

@@ -23,8 +23,6 @@ package final class FleetWorld {
     /// The device must have so many bytes, from here on: the largest resize that was answered.
     var promisedSize = 0
     var lastPoint: UInt64 = 0
-    /// Some of its blocks are in the store only.
-    var needsStore = false
     var promisesAcknowledged = true
 
     init(name: String, volume: ULID, guest: SimGuest) {
@@ -40,7 +38,15 @@ package final class FleetWorld {
   package private(set) var trace = TraceHash()
   package private(set) var counts: [String: Int] = [:]
   package var faults: SimFaults { host.faults }
-  package var fault: String? { wrong ?? members.lazy.compactMap { m in m.guest.fault.map { "\(m.name): \($0)" } }.first }
+  package var fault: String? {
+    wrong ?? members.lazy.compactMap { m in m.guest.fault.map { "\(m.name): \($0); \(self.circumstances(m))" } }.first
+  }
+
+  private func circumstances(_ m: Member) -> String {
+    let s = m.opened?.port?.status
+    return "short: \(isShort), away: \(isAway), back: \(isComingBack), writing: \(s?.writing.rawValue ?? "-"), "
+      + "unsent: \(s?.unsentBytes ?? 0) + \(s?.unsealedBytes ?? 0), \(s?.lastError ?? "")"
+  }
   package var operations: Int { members.reduce(0) { $0 + Int($1.guest.completed + $1.guest.failed) } }
 
   var members: [Member] = []
@@ -50,6 +56,8 @@ package final class FleetWorld {
   var nextName = 0
   var isShort = false
   var isAway = false
+  /// From the store's return until all that waited has gone on.
+  var isComingBack = false
   private var firedAtStart: UInt64 = 0
   private var wrong: String?
 
@@ -74,7 +82,7 @@ package final class FleetWorld {
     let member = Member(name: name, volume: volume, guest: guest)
     guest.workload.longest = 20
     guest.mayFail = { [unowned self] in self.isDisturbed }
-    guest.mayRefuse = { [unowned self, unowned member] _ in self.isAway && member.needsStore }
+    guest.mayRefuse = { [unowned self, unowned member] in self.mayRefuse(member) }
     members.append(member)
     return member
   }
@@ -128,18 +136,29 @@ package final class FleetWorld {
     return true
   }
 
-  /// The next request of the guest. A partial write needs the block that it is merged into: without the store it would wait.
+  /// The next request of the guest.
   func submit(_ m: Member, _ device: VolumeDevice) {
-    m.guest.workload.wholeBlocks = isAway && m.needsStore
+    let writing = m.opened?.port?.status.writing ?? .free
+    m.guest.workload.wholeBlocks = isAway || isShort || writing != .free
     m.guest.submit(device)
   }
 
-  func pump(_ m: Member) {
+  /// ENOSPC: when the disk is full, or when as much as may be waits for a store that has failed.
+  private func mayRefuse(_ m: Member) -> Bool {
+    if isShort { return true }
+    guard isAway || isComingBack else { return false }
+    // What was refused by then may be told a little later.
+    guard let status = m.opened?.port?.status else { return true }
+    return isComingBack || status.unsentBytes + status.unsealedBytes >= host.configuration.unsentBytes - 2 * 32 * 4096
+  }
+
+  func pump(_ m: Member, milliseconds: UInt64 = 1) {
     host.executor.run(.sync, &random)
     host.executor.run(.fetch, &random)
     host.executor.run(.ahead, &random)
     _ = m.opened?.stepKeeper()
     m.opened?.device.poll()
+    host.clock.advance(milliseconds: milliseconds)
   }
 
   /// The process ends, wherever it was.
@@ -148,8 +167,6 @@ package final class FleetWorld {
     let isHealthy = faults.fired == firedAtStart
     faults.crashNow()
     for m in members {
-      // What the cache lost is fetched again.
-      m.needsStore = m.needsStore || mode == .powerLoss || !isHealthy
       m.promisesAcknowledged = mode == .processKill && isHealthy && m.promisesAcknowledged
       m.opened = nil
       m.guest.crash()

@@ -22,8 +22,10 @@ package final class SimGuest: CompletionSink {
   package private(set) var trace = TraceHash()
   /// Whether an error is an acceptable answer just now.
   package var mayFail: () -> Bool = { false }
-  /// The same, for some operations only.
-  package var mayRefuse: (BlockRequest.Operation) -> Bool = { _ in false }
+  /// Whether a write may be refused for want of space just now. It is in the model as one that failed: there in part, or not.
+  package var mayRefuse: () -> Bool = { false }
+  /// Writes refused so.
+  package private(set) var refused: UInt64 = 0
 
   private var flights: [UInt64: Flight] = [:]
   private var nextToken: UInt64 = 1
@@ -51,6 +53,7 @@ package final class SimGuest: CompletionSink {
   }
 
   package var inFlight: Int { flights.count }
+  package var writesInFlight: Int { flights.values.reduce(0) { $0 + ($1.operation >= 0 ? 1 : 0) } }
 
   /// Submits the next request of the workload, or the given one.
   package func submit(_ device: some BlockDevice, _ given: GuestRequest? = nil) {
@@ -88,7 +91,8 @@ package final class SimGuest: CompletionSink {
     if error != 0 {
       failed += 1
       if f.operation >= 0 { model.fail(f.operation) }
-      if !mayFail() && !mayRefuse(f.request.operation) {
+      if error == ENOSPC && f.operation >= 0 { refused += 1 }
+      if !mayFail() && !(error == ENOSPC && f.operation >= 0 && mayRefuse()) {
         note("\(f.request.operation) of \(f.request.length) bytes at \(f.request.offset) failed: \(Errno(error))")
       }
       return

@@ -43,6 +43,10 @@ package final class SimHost {
     configuration.geometry = WALGeometry(fileBlocks: 40, dataBlocks: 32)
     configuration.unsealedWals = 6
     configuration.unsentBytes = 2 << 20
+    configuration.reserveBytes = 16 * 4096
+    configuration.easeSeconds = 1
+    configuration.outageSeconds = 1
+    configuration.spaceSeconds = 1
     configuration.pageSeconds = 1
     configuration.idlePageSeconds = 3
     configuration.pageBytes = 64 << 10

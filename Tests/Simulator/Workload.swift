@@ -59,7 +59,7 @@ package struct Workload: Sendable {
   package var random: SeededRandom
   /// Blocks of the longest write.
   package var longest = 12
-  /// Writes cover whole blocks. Where a write may fail, the model could not tell into what the next partial one is merged.
+  /// Writes cover whole blocks. Where many fail in a row, what each partial one may have been merged into doubles with each.
   package var wholeBlocks = false
   private var stamp: UInt64 = 0
 

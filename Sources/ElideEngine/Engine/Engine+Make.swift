@@ -77,7 +77,7 @@ extension Engine {
     KeeperContext(
       volume: volume, directory: directory.volume(volume), key: key,
       identity: JournalIdentity(actor: host.id, incarnation: ULID(clock: world.clock, random: world.random)), world: world,
-      store: store, executor: executor, cache: cache, configuration: configuration, retry: retry)
+      store: store, executor: executor, cache: cache, reserve: reserve, configuration: configuration, retry: retry)
   }
 
   /// Makes a volume up to its genesis, which `genesis` gives for the volume's new key. `inherited`: what a fork begins

@@ -27,7 +27,7 @@ package final class Engine: Sendable {
   package let world: World
   package let directory: DataDirectory
   package let host: HostIdentity
-  package let store: any Store
+  package let store: WatchedStore
   package let names: any NameTable
   package let journals: any JournalStores
   package let executor: any Executor
@@ -38,6 +38,8 @@ package final class Engine: Sendable {
   package let retry: RetryPolicy
   /// The host's block cache.
   package let cache: SegmentCache
+  /// What is kept of the disk for journals.
+  let reserve: SpaceReserve
 
   /// Opens a data directory, making it and the host's identity on first use. The store is not touched.
   package init(
@@ -47,7 +49,7 @@ package final class Engine: Sendable {
   ) throws(ElideError) {
     self.world = world
     self.directory = directory
-    self.store = store
+    self.store = WatchedStore(store, clock: world.clock)
     self.names = names
     self.journals = journals
     self.executor = executor
@@ -56,13 +58,15 @@ package final class Engine: Sendable {
     self.retry = retry
     host = try HostIdentity(world, directory)
     cache = SegmentCache(root: directory.cache, files: world.files)
+    reserve = SpaceReserve(path: directory.reserve, files: world.files, bytes: configuration.reserveBytes)
   }
 
   /// The engine on this machine. `store` is a URL as people write it; nil means `<data-dir>/store`. With `createStore`
-  /// false a store directory that does not exist is an error (for commands that only read).
+  /// false a store directory that does not exist is an error (for commands that only read). What `settings` says goes before
+  /// the directory's `elide.toml`.
   package static func onHost(
     dataDirectory: String, store url: String? = nil, createStore: Bool = true,
-    configuration: KeeperConfiguration = KeeperConfiguration()
+    configuration: KeeperConfiguration = KeeperConfiguration(), settings: HostSettings = HostSettings()
   ) throws(ElideError) -> Engine {
     let world = World.host()
     let directory = DataDirectory(root: dataDirectory)
@@ -70,18 +74,19 @@ package final class Engine: Sendable {
       throw ElideError(error, doing: "make the data directory \(dataDirectory)")
     }
     let store = try openStore(url ?? "file://\(absolute(dataDirectory))/store", world, create: createStore)
-    let settings = try HostSettings(world.files, dataDirectory: dataDirectory)
+    let file = try HostSettings(world.files, dataDirectory: dataDirectory)
     var configuration = configuration
+    file.apply(to: &configuration)
     settings.apply(to: &configuration)
     let executor: ThreadExecutor
     do throws(Errno) {
       executor = try ThreadExecutor(
-        fetchThreads: settings.fetchThreads ?? 8, aheadThreads: max(1, configuration.front.readAhead.fetches))
+        fetchThreads: settings.fetchThreads ?? file.fetchThreads ?? 8, aheadThreads: max(1, configuration.front.readAhead.fetches))
     } catch { throw ElideError(error, doing: "start threads") }
     let engine = try Engine(
       world: world, directory: directory, store: store, names: try LMDBNameTable(directory.names, world.files),
       journals: LMDBJournals(files: world.files), executor: executor, configuration: configuration)
-    if let budget = settings.cacheBytes { engine.cache.budget = budget }
+    if let budget = settings.cacheBytes ?? file.cacheBytes { engine.cache.budget = budget }
     return engine
   }
 

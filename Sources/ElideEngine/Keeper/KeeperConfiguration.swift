@@ -9,8 +9,18 @@ package struct KeeperConfiguration: Equatable, Sendable {
   package var smallBytes: UInt64 = 64 << 20
   /// Unsealed write-ahead files at most: beyond it no new one is prepared, and writes wait.
   package var unsealedWals = 32
-  /// Bytes sealed but not in the store, at most: beyond it nothing more is sealed, and so, in the end, writes wait.
+  /// Bytes written and not in the store, at most (`WritePressure`): from half of it on writes are slowed, at it they wait
+  /// or, once shipping has failed for `outageSeconds`, are refused. By a file or two it may be passed.
   package var unsentBytes: UInt64 = 8 << 30
+  /// The time scale of slowing, see `WritePressure`.
+  package var easeSeconds: UInt64 = 60
+  package var outageSeconds: UInt64 = 30
+  /// So long a write waits for a file that the disk has no room for; then it is refused.
+  package var spaceSeconds: UInt64 = 10
+  /// Bytes of disk that are kept for journals, of all volumes of the host together.
+  package var reserveBytes: UInt64 = 64 << 20
+  /// So long a read waits for a store that does not answer; then it is an error.
+  package var readPatienceSeconds: UInt64 = 3600
   /// Segments being encoded or uploaded at once.
   package var shipments = 2
   /// zstd level of bodies.
@@ -25,6 +35,9 @@ package struct KeeperConfiguration: Equatable, Sendable {
   /// First and longest wait before a store request is tried again.
   package var retryMilliseconds: UInt64 = 200
   package var retryLimitMilliseconds: UInt64 = 30_000
+
+  /// What `unsentBytes` may be at least: the front's pressure is looked at when a file is half full.
+  package static let leastUnsentBytes: UInt64 = 128 << 20
 
   package init() {}
 }

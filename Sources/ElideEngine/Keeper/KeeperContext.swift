@@ -11,17 +11,19 @@ package struct KeeperContext: Sendable {
   /// Written into every entry this process appends.
   package let identity: JournalIdentity
   package let world: World
-  package let store: any Store
+  package let store: WatchedStore
   package let executor: any Executor
   package let cache: SegmentCache
+  package let reserve: SpaceReserve
   package let configuration: KeeperConfiguration
   package let retry: RetryPolicy
   package let stages: StageCounters
   package let openBytes: OpenBytes
 
   package init(
-    volume: ULID, directory: VolumeDirectory, key: SigningKey, identity: JournalIdentity, world: World, store: any Store,
-    executor: any Executor, cache: SegmentCache, configuration: KeeperConfiguration, retry: RetryPolicy = RetryPolicy()
+    volume: ULID, directory: VolumeDirectory, key: SigningKey, identity: JournalIdentity, world: World, store: WatchedStore,
+    executor: any Executor, cache: SegmentCache, reserve: SpaceReserve, configuration: KeeperConfiguration,
+    retry: RetryPolicy = RetryPolicy()
   ) {
     self.volume = volume
     self.directory = directory
@@ -31,6 +33,7 @@ package struct KeeperContext: Sendable {
     self.store = store
     self.executor = executor
     self.cache = cache
+    self.reserve = reserve
     self.configuration = configuration
     self.retry = retry
     stages = StageCounters(clock: world.clock)
@@ -61,9 +64,10 @@ package struct Backoff: Equatable, Sendable {
   /// Nanoseconds of the monotonic clock; 0: at once.
   package private(set) var notBefore: UInt64 = 0
 
-  package init(_ configuration: KeeperConfiguration) {
+  /// - Parameter longest: of the waits, where the store's would be too long.
+  package init(_ configuration: KeeperConfiguration, longestMilliseconds longest: UInt64 = .max) {
     first = configuration.retryMilliseconds * 1_000_000
-    limit = configuration.retryLimitMilliseconds * 1_000_000
+    limit = min(longest, configuration.retryLimitMilliseconds) * 1_000_000
   }
   package mutating func failed(at now: UInt64) {
     wait = wait == 0 ? first : min(limit, wait * 2)

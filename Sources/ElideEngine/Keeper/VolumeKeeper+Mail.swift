@@ -27,7 +27,8 @@ extension VolumeKeeper {
     case .dropped(let number): wals[number]?.isDropped = true
     case .barrierReached(let token, let after): try barrierReached(token, after: after)
     case .wanted(let segment, let r, let count): fetch(segment, r, count)
-    case .ahead(let segment, let r, let count): FetchJob.submitAhead(fetcher, context.executor, front, segment, r, count)
+    case .ahead(let segment, let r, let count): fetches.ahead(segment, r, count)
+    case .creditWanted(let bytes): writes.wanted = max(writes.wanted, bytes)
     case .failed(let number, let error):
       throw KeeperHalt(.failed, "write-ahead file \(number): \(Errno(error)); nothing from it on is sealed")
     }
@@ -97,7 +98,7 @@ extension VolumeKeeper {
   /// Brings blocks that a read waits for into the cache; the answer goes straight to the front.
   func fetch(_ segment: UInt64, _ r: UInt32, _ count: UInt32) {
     counters.fetches += 1
-    FetchJob.submit(fetcher, context.executor, front, segment, r, count)
+    fetches.want(segment, r, count)
   }
 
   func makeStatus() -> VolumeStatus {
@@ -111,6 +112,8 @@ extension VolumeKeeper {
     s.unsentBytes = unsentBytes
     for wal in wals.values where wal.isClosed && !wal.isSealed { s.unsealedBytes += wal.bytes }
     s.exposedSince = exposure.since
+    s.waitingFetches = fetches.waiting
+    s.writing = isFullSaid ? .full : writes.writing
     s.segments = tables.state.segments.count
     for snapshot in tables.state.snapshots { s.snapshots.append(snapshotInfo(snapshot)) }
     s.counters = counters

@@ -47,7 +47,7 @@ extension VolumeKeeper {
     return lastRound &+ seconds &* 1_000_000_000
   }
 
-  private var unsealedClosedBytes: UInt64 { wals.values.reduce(0) { $0 + ($1.isClosed && !$1.isSealed ? $1.bytes : 0) } }
+  var unsealedClosedBytes: UInt64 { wals.values.reduce(0) { $0 + ($1.isClosed && !$1.isSealed ? $1.bytes : 0) } }
 
   func stepRound() throws(KeeperHalt) -> Bool {
     if let current = round {

@@ -106,6 +106,7 @@ extension VolumeKeeper {
     shipments[number] = nil
     segments.attached(number)?.release(hash)
     unsentBytes -= shipment.blocks * 4096
+    writes.failingSince = nil
     counters.segmentsUploaded += 1
     counters.bytesUploaded += body.event.length
     lastError = nil
@@ -113,6 +114,7 @@ extension VolumeKeeper {
 
   private func shipmentFailed(_ number: UInt64, _ detail: String) {
     shipments[number]?.backoff.failed(at: context.now)
+    writes.failingSince = writes.failingSince ?? context.now
     counters.storeFailures += 1
     lastError = "segment \(number) is not in the store yet: \(detail)"
   }

@@ -12,24 +12,26 @@ extension VolumeKeeper {
   func prepareWal() throws(KeeperHalt) -> Bool {
     guard wantsWal, ending == nil, walBackoff.isReady(at: context.now) else { return false }
     let limits = context.configuration
-    guard tables.state.openWALs.count < limits.unsealedWals, unsentBytes < limits.unsentBytes else { return false }
+    guard tables.state.openWALs.count < limits.unsealedWals else { return false }
     let number = tables.state.nextSegment
     let file: FileID
-    do throws(Errno) {
-      file = try makeWal(number)
-    } catch {
+    do throws(Errno) { file = try makeWal(number) } catch {
       lastError = "write-ahead file \(number) cannot be made: \(error)"
       walBackoff.failed(at: context.now)
+      if error.isWantOfSpace { noteFull() }
       return false
     }
     var appended = false
     defer { if !appended { context.world.files.close(file) } }
     guard try append([.walOpened(wal: number)]) else {
       walBackoff.failed(at: context.now)
+      noteFull()
       return false
     }
     appended = true
     walBackoff.succeeded()
+    fullSince = nil
+    isFullSaid = false
     wantsWal = false
     wals[number] = KeptWal(number: number, file: file, bytes: UInt64(limits.geometry.fileBlocks * WALFormat.block))
     tell(.walReady(number: number, file: file))
@@ -37,6 +39,8 @@ extension VolumeKeeper {
     return true
   }
 
+  /// A file that nobody needs, made into the next. Else a new one, after the reserve, which is the journal's: when the disk is
+  /// full the cache gives back first, since what is in it the store has.
   private func makeWal(_ number: UInt64) throws(Errno) -> FileID {
     let (files, geometry, incarnation) = (context.world.files, context.configuration.geometry, context.identity.incarnation)
     let written = flushesAreSmall()
@@ -52,9 +56,17 @@ extension VolumeKeeper {
         throw error
       }
     }
-    return try WALFile.create(
-      files, directory: context.directory.wal, volume: context.volume, number: number, geometry: geometry,
-      incarnation: incarnation, written: written)
+    func make() throws(Errno) -> FileID {
+      try context.reserve.refill()
+      return try WALFile.create(
+        files, directory: context.directory.wal, volume: context.volume, number: number, geometry: geometry,
+        incarnation: incarnation, written: written)
+    }
+    do throws(Errno) { return try make() } catch {
+      guard error.isWantOfSpace, context.cache.makeRoom() else { throw error }
+      segments.sweep()
+      return try make()
+    }
   }
 
   /// Whether flushes were frequent and brought little each since the last file was prepared. Then the first write of a place
@@ -80,7 +92,7 @@ extension VolumeKeeper {
   /// let go of its overlay entries.
   func sealNext() throws(KeeperHalt) -> Bool {
     guard let number = tables.state.openWALs.first, let wal = wals[number], let end = wal.end,
-      walBackoff.isReady(at: context.now), unsentBytes < context.configuration.unsentBytes
+      walBackoff.isReady(at: context.now)
     else { return false }
     let start = context.stages.now()
     let sealed = try seal(wal, end)

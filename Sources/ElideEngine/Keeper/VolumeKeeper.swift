@@ -27,6 +27,7 @@ package final class VolumeKeeper: Stepper {
   let segments: VolumeSegments
   let encodings: Encodings
   let fetcher: Fetcher
+  let fetches: FetchDesk
 
   package let inbox: Mailbox<KeeperMessage>
   package let requests: Mailbox<KeeperRequest>
@@ -47,6 +48,12 @@ package final class VolumeKeeper: Stepper {
   /// The chain after the last sealed wal.
   var chain: WALChain
   var dedup = DedupIndex()
+
+  /// What the front may write just now.
+  var writes = WriteGate()
+  /// Since when no file can be made for want of space; and that the front was told.
+  var fullSince: UInt64?
+  var isFullSaid = false
 
   var shipments: [UInt64: Shipment] = [:]
   var unsentBytes: UInt64 = 0
@@ -106,8 +113,13 @@ package final class VolumeKeeper: Stepper {
     self.encodings = encodings
     self.front = front
     fetcher = Fetcher(store: context.store, segments: segments, encodings: encodings, retry: context.retry)
+    fetches = FetchDesk(
+      fetcher: fetcher, store: context.store, executor: context.executor, front: front, clock: context.world.clock,
+      patience: .init(context.configuration), wake: wake)
     inbox = Mailbox(capacity: 4096, wake: wake)
-    port = KeeperPort(volume: context.volume, clock: context.world.clock, openBytes: context.openBytes, wake: wake)
+    port = KeeperPort(
+      volume: context.volume, clock: context.world.clock, openBytes: context.openBytes, store: context.store,
+      faults: fetches.faults, wake: wake)
     requests = port.requests
     results = Mailbox(capacity: 1024, wake: wake)
     wals = recovered.wals
@@ -121,7 +133,8 @@ package final class VolumeKeeper: Stepper {
     isServed = recovered.isServed
     lastRound = context.now
     let backoff = Backoff(context.configuration)
-    walBackoff = backoff
+    // A disk answers at once, and whoever waits for it is the guest.
+    walBackoff = Backoff(context.configuration, longestMilliseconds: 2000)
     pageBackoff = backoff
     checkpointBackoff = backoff
     if let head = journal.head, head.seq >= pageLog.nextSeq { waitingSince = context.now }
@@ -148,6 +161,8 @@ package final class VolumeKeeper: Stepper {
   private func work() throws(KeeperHalt) -> Bool {
     if flushOutbox() { return true }
     if try takeMail() { return true }
+    if fetches.step() { return true }
+    if stepPressure() { return true }
     if try takeResult() { return true }
     if try takeRequest() { return true }
     // A snapshot's checkpoint comes before anything later is sealed.
@@ -184,6 +199,8 @@ package final class VolumeKeeper: Stepper {
     for s in shipments.values { consider(s.backoff.notBefore) }
     consider(roundDue)
     consider(pageDue ?? 0)
+    consider(fetches.deadline)
+    consider(writes.deadline(now, context.configuration))
     return next
   }
 
@@ -201,19 +218,25 @@ package final class VolumeKeeper: Stepper {
     if let first = events.first, let fault = tables.state.fault(first) {
       throw KeeperHalt(.failed, "\(context.log): \(first.kind): \(fault)")
     }
-    let committed: [Committed<VolumeEvent>]
-    do throws(JournalError) {
-      committed = try journal.append(events, blobs: blobs.map(\.bytes), rows: rows)
-    } catch {
-      if case .noSpace(let detail) = error {
-        lastError = "the journal's disk is full: \(detail)"
-        return false
-      }
-      throw KeeperHalt(ElideError(error, context.volume))
-    }
+    guard let committed = try commit(events, blobs, rows) else { return false }
     for entry in committed { try fold(entry, blobs) }
     if !committed.isEmpty && waitingSince == nil { waitingSince = context.now }
     return true
+  }
+
+  /// nil, and nothing appended, when the disk is full and the host's reserve is spent.
+  private func commit(
+    _ events: [VolumeEvent], _ blobs: [KeptBlob], _ rows: [(key: String, value: [UInt8]?)]
+  ) throws(KeeperHalt) -> [Committed<VolumeEvent>]? {
+    while true {
+      do throws(JournalError) { return try journal.append(events, blobs: blobs.map(\.bytes), rows: rows) } catch {
+        guard case .noSpace(let detail) = error else { throw KeeperHalt(ElideError(error, context.volume)) }
+        // Nothing was appended. More than once when others use what this gave back.
+        if context.reserve.spend() { continue }
+        lastError = "the journal's disk is full: \(detail)"
+        return nil
+      }
+    }
   }
 
   private func fold(_ entry: Committed<VolumeEvent>, _ blobs: [KeptBlob]) throws(KeeperHalt) {
@@ -260,6 +283,7 @@ package final class VolumeKeeper: Stepper {
       return true
     }
     if results.receive() != nil { return true }
+    if fetches.step() { return true }
     guard let message = inbox.receive() else {
       sweepSegments()
       return false
@@ -303,10 +327,17 @@ package final class KeeperPort: Sendable {
   private let published: Mutex<VolumeStatus>
   private let clock: any Clock
   private let openBytes: OpenBytes
+  private let store: WatchedStore
+  private let faults: ReadFaults
 
-  init(volume: ULID, clock: any Clock, openBytes: OpenBytes, wake: @escaping @Sendable () -> Void) {
+  init(
+    volume: ULID, clock: any Clock, openBytes: OpenBytes, store: WatchedStore, faults: ReadFaults,
+    wake: @escaping @Sendable () -> Void
+  ) {
     self.clock = clock
     self.openBytes = openBytes
+    self.store = store
+    self.faults = faults
     requests = Mailbox(capacity: 64, wake: wake)
     published = Mutex(VolumeStatus(volume: volume))
   }
@@ -315,7 +346,10 @@ package final class KeeperPort: Sendable {
   package var status: VolumeStatus {
     var s = published.withLock { $0 }
     s.unsealedBytes += openBytes.bytes
-    if let since = s.exposedSince { s.exposureMilliseconds = (clock.monotonicNanoseconds() &- since) / 1_000_000 }
+    let now = clock.monotonicNanoseconds()
+    if let since = s.exposedSince { s.exposureMilliseconds = (now &- since) / 1_000_000 }
+    if let since = store.silentSince { s.unreachableMilliseconds = max(1, (now &- min(now, since)) / 1_000_000) }
+    (s.failedReads, s.lastReadError) = (faults.count, faults.last)
     return s
   }
   func publish(_ status: VolumeStatus) { published.withLock { $0 = status } }

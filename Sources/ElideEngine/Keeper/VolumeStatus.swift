@@ -4,6 +4,9 @@ import ElideIO
 /// fields as people see them.
 package struct VolumeStatus: Equatable, Sendable {
   package enum State: String, Sendable { case closed, serving, draining, stopped, halted }
+  /// How guests may write: as they like; slower, since much is not in the store; not before some of it is; not at all, since
+  /// nothing gets there or, `full`, since the disk has no room for a file.
+  package enum Writing: String, Sendable { case free, slowed, held, refused, full }
   package var volume: ULID
   package var state = State.closed
   /// Why it halted.
@@ -25,6 +28,14 @@ package struct VolumeStatus: Equatable, Sendable {
   package var exposureMilliseconds: UInt64 = 0
   /// When that byte was written, by the monotonic clock.
   var exposedSince: UInt64?
+  /// How long the store has not answered this process; 0 while it does.
+  package var unreachableMilliseconds: UInt64 = 0
+  /// Fetches for reads that wait until it does.
+  package var waitingFetches = 0
+  /// Reads of blocks that could not be had, and the last of them, with its object.
+  package var failedReads: UInt64 = 0
+  package var lastReadError: String?
+  package var writing = Writing.free
   package var segments = 0
   package var snapshots: [SnapshotInfo] = []
   package var counters = KeeperCounters()

@@ -12,6 +12,7 @@ import ElideIO
 //   volumes/<vol>/wal/     write-ahead files
 //   volumes/<vol>/maps/    map checkpoints
 //   cache/<vol>/           blocks of segments, disposable
+//   reserve                holds nothing but space, see `SpaceReserve`
 //   run/                   sockets
 
 /// The paths of a data directory. A value: it touches nothing by itself.
@@ -23,6 +24,7 @@ package struct DataDirectory: Equatable, Sendable {
   package var hostDocument: String { root + "/host.toml" }
   package var names: String { root + "/names" }
   package var cache: String { root + "/cache" }
+  package var reserve: String { root + "/reserve" }
   package var run: String { root + "/run" }
   package var volumes: String { root + "/volumes" }
   package func volume(_ volume: ULID) -> VolumeDirectory { VolumeDirectory(root: "\(volumes)/\(volume)") }

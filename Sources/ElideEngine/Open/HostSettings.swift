@@ -13,7 +13,10 @@ package struct HostSettings: Equatable, Sendable {
   package var windowBytes: UInt64?
   package var prefetch: PrefetchPolicy?
   package var smallBytes: UInt64?
+  /// Bytes of each volume that the store need not have.
   package var unsentBytes: UInt64?
+  /// Seconds for which a read waits for a store that does not answer.
+  package var storePatience: UInt64?
   package var unsealedWals: Int?
 
   package init() {}
@@ -57,7 +60,11 @@ package struct HostSettings: Equatable, Sendable {
 
   private mutating func takeLimits(_ table: TOMLFields) throws(TOMLError) {
     var limits = table
-    unsentBytes = try Self.size("limits.unsent", limits.optionalString("unsent"), 64 << 20)
+    unsentBytes = try Self.size("limits.unsent", limits.optionalString("unsent"), KeeperConfiguration.leastUnsentBytes)
+    if let text = try limits.optionalString("patience") {
+      guard let seconds = Self.seconds(text) else { throw TOMLError("limits.patience: '\(text)' is no time, such as \"1h\"") }
+      storePatience = seconds
+    }
     if limits.contains("wals") { unsealedWals = Int(try limits.integer("wals", 2...1024)) }
     try limits.end()
   }
@@ -76,7 +83,29 @@ package struct HostSettings: Equatable, Sendable {
     if let prefetch { configuration.prefetch = prefetch }
     if let smallBytes { configuration.smallBytes = smallBytes }
     if let unsentBytes { configuration.unsentBytes = unsentBytes }
+    if let storePatience { configuration.readPatienceSeconds = storePatience }
     if let unsealedWals { configuration.unsealedWals = unsealedWals }
+  }
+
+  /// nil when fine, else what is wrong with a limit of unsent bytes.
+  package static func faultOfUnsent(_ bytes: UInt64) -> String? {
+    bytes < KeeperConfiguration.leastUnsentBytes
+      ? "\(bytes) bytes are too few: \(KeeperConfiguration.leastUnsentBytes >> 20)M at least" : nil
+  }
+
+  /// A time in seconds as people write it: `90`, `90s`, `10m`, `1h`, `2d`.
+  package static func seconds(_ text: String) -> UInt64? {
+    let digits = text.prefix { $0.isNumber }
+    guard let n = UInt64(digits) else { return nil }
+    let unit: UInt64
+    switch text.dropFirst(digits.count) {
+    case "", "s": unit = 1
+    case "m": unit = 60
+    case "h": unit = 3600
+    case "d": unit = 86_400
+    default: return nil
+    }
+    return n <= 36_500 * 86_400 / unit ? n * unit : nil
   }
 
   /// A size in bytes as people write it: `4096`, `512M`, `10G`, `1.5T`. Units are powers of 1024; `KiB`, `MiB` … and the

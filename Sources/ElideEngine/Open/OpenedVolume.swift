@@ -16,6 +16,8 @@ package final class OpenedVolume {
   /// Who signed it is known; false: "unanchored".
   package let isAnchored: Bool
   package let fetcher: Fetcher
+  /// Reads that failed for good; for any thread.
+  package let readFaults: ReadFaults
   private let engine: Engine
   private let machine: any Stepper
   private let keeper: VolumeKeeper?
@@ -39,6 +41,7 @@ package final class OpenedVolume {
     volume = keeper.context.volume
     port = keeper.port
     fetcher = keeper.fetcher
+    readFaults = keeper.fetches.faults
     point = nil
     isAnchored = true
   }
@@ -56,6 +59,7 @@ package final class OpenedVolume {
     machine = desk
     volume = published.volume
     fetcher = desk.fetcher
+    readFaults = desk.faults
     point = published.point
     isAnchored = published.isAnchored
   }
@@ -187,7 +191,10 @@ extension Engine {
     let front = Mailbox<FrontMessage>(capacity: 4096) { frontWake.signal() }
     let segments = VolumeSegments(directory: published.tables.directory, cache: cache)
     let fetcher = Fetcher(store: store, segments: segments, encodings: Encodings(store: store), retry: retry)
-    let desk = ReadDesk(fetcher: fetcher, segments: segments, executor: executor, front: front) { machineWake.signal() }
+    let desk = ReadDesk(
+      fetcher: fetcher, store: store, segments: segments, executor: executor, front: front, clock: world.clock,
+      configuration: configuration
+    ) { machineWake.signal() }
     let parts = VolumeDevice.Parts(
       volume: volume, size: published.tables.state.size, map: published.tables.map, sources: segments, files: world.files,
       executor: executor, fromKeeper: front, toKeeper: desk.inbox, wake: frontWake, limits: frontLimits)

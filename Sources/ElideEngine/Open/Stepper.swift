@@ -50,35 +50,43 @@ package final class StepperThread: Sendable {
 /// The keeper's part for a volume that is only read: brings what reads want.
 package final class ReadDesk: Stepper {
   package let inbox: Mailbox<KeeperMessage>
-  private let front: Mailbox<FrontMessage>
-  private let executor: any Executor
+  private let fetches: FetchDesk
+  private let clock: any Clock
   private let segments: VolumeSegments
   package let fetcher: Fetcher
 
   package init(
-    fetcher: Fetcher, segments: VolumeSegments, executor: any Executor, front: Mailbox<FrontMessage>,
-    wake: @escaping @Sendable () -> Void
+    fetcher: Fetcher, store: WatchedStore, segments: VolumeSegments, executor: any Executor, front: Mailbox<FrontMessage>,
+    clock: any Clock, configuration: KeeperConfiguration, wake: @escaping @Sendable () -> Void
   ) {
     self.fetcher = fetcher
     self.segments = segments
-    self.executor = executor
-    self.front = front
+    self.clock = clock
+    fetches = FetchDesk(
+      fetcher: fetcher, store: store, executor: executor, front: front, clock: clock, patience: .init(configuration), wake: wake)
     inbox = Mailbox(capacity: 4096, wake: wake)
   }
 
+  package var faults: ReadFaults { fetches.faults }
+
   package func step() -> Bool {
     guard let message = inbox.receive() else {
+      if fetches.step() { return true }
       segments.closeRetired()
       return false
     }
     switch message {
-    case .wanted(let segment, let r, let count): FetchJob.submit(fetcher, executor, front, segment, r, count)
-    case .ahead(let segment, let r, let count): FetchJob.submitAhead(fetcher, executor, front, segment, r, count)
+    case .wanted(let segment, let r, let count): fetches.want(segment, r, count)
+    case .ahead(let segment, let r, let count): fetches.ahead(segment, r, count)
     default: break
     }
     return true
   }
 
-  package var deadline: UInt64 { .max }
+  package var deadline: UInt64 {
+    // What is due and was not done waits for a message.
+    let next = fetches.deadline
+    return next > clock.monotonicNanoseconds() ? next : .max
+  }
   package var isFinished: Bool { false }
 }

@@ -23,6 +23,10 @@ package enum FrontMessage: Sendable {
   case aheadDone(AheadOutcome)
   /// Close the open write-ahead file (if it holds anything), sync it, answer `.barrierReached` with the same token.
   case barrier(token: UInt64)
+  /// How much may be written from now on.
+  case allowance(WriteAllowance)
+  /// The disk has no room for another file: what waits for one fails with this errno, until `.walReady` comes.
+  case noFile(error: Int32)
   /// The device grew.
   case resized(size: UInt64)
   /// Fail every write and flush from here on. What is acknowledged stays on disk, and is read as before.
@@ -44,6 +48,8 @@ package enum KeeperMessage: Sendable {
   case wanted(segment: UInt64, r: UInt32, count: UInt32)
   /// Blocks [r, r+count) of a segment will be read soon; with `count` 0 its encoding is all that is wanted.
   case ahead(segment: UInt64, r: UInt32, count: UInt32)
+  /// Writes wait for an allowance: so many bytes were written beyond the last, and one more is wanted.
+  case creditWanted(bytes: UInt64)
   /// A write or sync of the write-ahead log failed: nothing of the files from `number` on may be sealed.
   case failed(number: UInt64, error: Int32)
 }

@@ -20,6 +20,8 @@ struct PendingRequest {
   var fetchError: Int32 = 0
   /// Nothing was asked, since too much is asked for already; or what came could not be used yet, and may be gone.
   var unsent = false
+  /// A write that may take place in the log, see `VolumeDevice.admits`.
+  var isAdmitted = false
 
   init(_ request: BlockRequest) { self.request = request }
 

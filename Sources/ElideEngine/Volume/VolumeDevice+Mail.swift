@@ -6,6 +6,7 @@ extension VolumeDevice {
     switch message {
     case .walReady(let number, let file):
       ready.append((number, file))
+      credit.noFile = 0
       _ = openNext()
     case .segmentFolded(let number, _):
       // Its blocks are in the base now: of the overlay they are gone at once, and out of its memory in slices.
@@ -24,6 +25,8 @@ extension VolumeDevice {
       if error == 0 { storeAnswered() }
     case .aheadDone(let outcome): aheadDone(outcome)
     case .barrier(let token): barrier(token)
+    case .allowance(let allowance): take(allowance)
+    case .noFile(let error): takeNoFile(error)
     case .resized(let size):
       self.size = max(self.size, size)
       overlay.grow(blocks: (self.size + 4095) / 4096)

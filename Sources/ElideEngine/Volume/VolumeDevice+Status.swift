@@ -36,6 +36,12 @@ extension VolumeDevice {
     return (first ? 0 : 1, same)
   }
 
+  /// Requests by what they wait for; for messages.
+  package var held: String {
+    "\(stalled.count) stalled, \(gated.count) gated, \(missing.count) reads, credit \(credit.bytes) \(credit.allowance), "
+      + "file \(appender.isOpen), \(ready.count) ready"
+  }
+
   /// The structure's own rules, for tests.
   package func checkInvariants() {
     overlay.checkInvariants()

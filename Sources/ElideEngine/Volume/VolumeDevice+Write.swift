@@ -15,25 +15,33 @@ extension VolumeDevice {
   }
 
   func submitWrite(_ request: BlockRequest) -> Submission {
+    if credit.allowance == .refused && request.operation == .write {
+      counters.refusals &+= 1
+      counters.errors &+= 1
+      return .done(ENOSPC)
+    }
     let i = slab.take(PendingRequest(request))
     lastSerial &+= 1
     slab[i].pointee.serial = lastSerial
-    if !stalled.isEmpty {
+    if !stalled.isEmpty || !admits(i) {
       slab.append(i, to: &stalled)
+      askForCredit()
     } else if !gated.isEmpty && overlapsGated(i) {
       slab.append(i, to: &gated)
     } else {
-      place(i, advance(i))
+      place(i, advance(i), isFirst: true)
     }
     return .queued
   }
 
-  /// Puts a request where it goes on from after `advance`.
-  private func place(_ i: Int32, _ step: WriteStep) {
+  /// Puts a request where it goes on from after `advance`. `isFirst`: no other that waits came after it.
+  private func place(_ i: Int32, _ step: WriteStep, isFirst: Bool = false) {
     switch step {
     case .gathered: slab.append(i, to: &gatheredRequests)
     case .stalled:
       counters.stalls &+= 1
+      if credit.noFile != 0 { return refuse(i, credit.noFile) }
+      if isFirst { unadmit(i) }
       slab.insert(i, into: &stalled)
     case .missing(let lba, let handle):
       park(i, slab[i].pointee.done, lba, handle, 1)
@@ -254,13 +262,18 @@ extension VolumeDevice {
       var waiting = stalled
       stalled = RequestList()
       while let i = slab.popFirst(&waiting) {
-        if !gated.isEmpty && overlapsGated(i) { slab.insert(i, into: &gated) } else { place(i, advance(i)) }
+        guard admits(i) else {
+          slab.append(i, to: &stalled)
+          break
+        }
+        if !gated.isEmpty && overlapsGated(i) { slab.insert(i, into: &gated) } else { place(i, advance(i), isFirst: true) }
         if failure != 0 { completeAll(&waiting, EIO) }
         if !stalled.isEmpty { break }
       }
       slab.join(waiting, behind: &stalled)
     }
     if !gated.isEmpty { retryGated() }
+    askForCredit()
   }
 
   /// In the order of serials, so that who is behind another finds it in `gated` already, and goes on in the same pass once
@@ -272,7 +285,7 @@ extension VolumeDevice {
       let item = slab[i]
       let behind = overlapsGated(i)
       let waits = item.pointee.isMissing && !mayGoOn(i)
-      if behind || waits || !stalled.isEmpty {
+      if behind || waits || waitsForFile {
         // What the fetch brought may be in memory until the end of this poll only: asking again is no failure.
         if item.pointee.isMissing, item.pointee.answered, item.pointee.fetchError == 0 { item.pointee.unsent = true }
         slab.append(i, to: &gated)

@@ -92,11 +92,12 @@ package final class VolumeDevice: BlockDevice {
   var slab = RequestSlab(capacity: 256)
   /// Requests all of whose bytes are gathered: completed by the append.
   var gatheredRequests = RequestList()
-  /// Writes that wait for a file, in order; everything that would write goes behind them.
+  /// Writes that wait for a file or for credit, in order; everything that would write goes behind them.
   var stalled = RequestList()
   /// Writes that wait for a block to merge into, and writes behind them that touch the same blocks, in order.
   var gated = RequestList()
   var lastSerial: UInt64 = 0
+  var credit = WriteCredit()
   /// Reads that wait for a fetch.
   var missing = RequestList()
   /// Of `.wanted`: not answered yet.
@@ -317,6 +318,8 @@ package struct FrontCounters: Equatable, Sendable {
   /// Bytes that went to write-ahead files, headers included.
   package var bytesAppended: UInt64 = 0
   package var stalls: UInt64 = 0
+  /// Writes that failed with ENOSPC.
+  package var refusals: UInt64 = 0
   package var merges: UInt64 = 0
   package var fetchesWanted: UInt64 = 0
   /// Blocks asked for ahead of readers.

@@ -11,6 +11,9 @@ package struct Errno: Error, Equatable, Hashable, Sendable, CustomStringConverti
   package static let noSpace = Errno(ENOSPC)
   package static let invalid = Errno(EINVAL)
 
+  /// The disk has no room, or this user no more of it.
+  package var isWantOfSpace: Bool { code == ENOSPC || code == EDQUOT }
+
   /// The error of the C call that has just failed on this thread.
   package static var current: Errno { Errno(Glibc.errno) }
 

@@ -37,6 +37,14 @@ struct ServeCommand: AsyncParsableCommand {
   @Option(name: .long, help: "Bring volumes into the cache as a whole: off, small or all; else as elide.toml says, or small.")
   var prefetch: PrefetchPolicy?
 
+  @Option(
+    name: .long,
+    help: "Bytes of a volume that the store need not have, such as 8G: slower writes from half of it, ENOSPC in an outage.")
+  var unsentBytes: ByteSize?
+
+  @Option(name: .long, help: "How long reads wait for a store that does not answer, such as 90s, 10m or 1h (the default).")
+  var storePatience: String?
+
   func validate() throws {
     if targets.isEmpty { throw ValidationError("Name a volume to serve.") }
     if nbd.isEmpty && run == nil && !SocketActivation.isOffered {
@@ -45,14 +53,23 @@ struct ServeCommand: AsyncParsableCommand {
     for text in nbd where text != TransportOptions.inherited && ListenAddress(text) == nil {
       throw ValidationError("'\(text)' is neither unix:PATH nor tcp:HOST:PORT nor systemd.")
     }
+    if let unsentBytes, let fault = HostSettings.faultOfUnsent(unsentBytes.bytes) {
+      throw ValidationError("--unsent-bytes: \(fault).")
+    }
+    if let storePatience, HostSettings.seconds(storePatience) == nil {
+      throw ValidationError("--store-patience: '\(storePatience)' is no time, such as 90s, 10m or 1h.")
+    }
     if spin < 0 || spin > 1_000_000 { throw ValidationError("--spin is in microseconds, at most 1000000.") }
   }
 
   func run() async throws {
     Interrupt.install()
     var addresses = try TransportOptions.addresses(nbd, orInherited: run == nil)
-    let engine = try options.engine()
-    if let cacheBytes { engine.cache.budget = cacheBytes.bytes }
+    var settings = HostSettings()
+    settings.cacheBytes = cacheBytes?.bytes
+    settings.unsentBytes = unsentBytes?.bytes
+    settings.storePatience = storePatience.flatMap(HostSettings.seconds)
+    let engine = try options.engine(settings: settings)
     let session = ServeSession(engine)
     defer { session.abandon() }
     for target in targets {
@@ -88,21 +105,22 @@ struct ServeCommand: AsyncParsableCommand {
       code = try await runCommand(command, uri: uri(server.addresses[0], session.exports[0]))
     } else {
       while !Interrupt.isSet {
-        sayHalted(session)
+        sayNews(session)
         try? await Task.sleep(for: .milliseconds(50))
       }
     }
     for control in controls { control.cancel() }
     server.stop()
     thread.join()
-    sayHalted(session)
+    sayNews(session)
     defer { if !isQuiet { Output.note(traffic(engine.store.counters)) } }
     try session.close()
     if code != 0 { throw ExitCode(code) }
   }
 
-  /// One volume's end is not the others': all go on answering what they can.
-  private func sayHalted(_ session: ServeSession) {
+  /// What has happened since the last time. One volume's end is not the others': all go on answering what they can.
+  private func sayNews(_ session: ServeSession) {
+    for text in session.storeNews() { Output.note("elide: \(text)") }
     for halted in session.newlyHalted() {
       Output.note(
         "elide: \(halted.export) has halted: \(halted.reason)\n"

@@ -9,7 +9,13 @@ final class ServeSession {
     let volume: OpenedVolume
     let isReadOnly: Bool
     var isHalted = false
+    var failedReads: UInt64 = 0
   }
+  /// A silence of the store that was told.
+  private var silence: UInt64?
+  /// Shorter ones are not news: some requests are sent but once.
+  private static let news: UInt64 = 5_000_000_000
+
   private let engine: Engine
   private var served: [Served] = []
   private var closed = false
@@ -53,6 +59,28 @@ final class ServeSession {
       guard let status = served[i].volume.port?.status, status.state == .halted else { continue }
       served[i].isHalted = true
       out.append((served[i].export, status.reason ?? "halted"))
+    }
+    return out
+  }
+
+  /// What is to be told of the store since the last call: that it is silent, that it answers again, reads that failed.
+  func storeNews() -> [String] {
+    var out: [String] = []
+    let now = engine.world.clock.monotonicNanoseconds()
+    if let since = engine.store.silentSince {
+      if silence == nil, now &- since >= Self.news {
+        silence = since
+        out.append("the store does not answer: reads of what is not here wait, and writes stay here")
+      }
+    } else if let since = silence {
+      silence = nil
+      out.append("the store answers again, after \((now &- since) / 1_000_000_000) s")
+    }
+    for i in served.indices {
+      let faults = served[i].volume.readFaults
+      let count = faults.count
+      if count > served[i].failedReads, let last = faults.last { out.append("\(served[i].export): a read failed: \(last)") }
+      served[i].failedReads = count
     }
     return out
   }

@@ -61,6 +61,9 @@ struct StatusJSON: Codable {
   let unsealedBytes: UInt64
   let unsentBytes: UInt64
   let exposureMilliseconds: UInt64
+  let unreachableMilliseconds: UInt64
+  let waitingFetches: Int
+  let writing: String
   let segments: Int
   let snapshots: [SnapshotJSON]
   let segmentsUploaded: UInt64
@@ -71,6 +74,8 @@ struct StatusJSON: Codable {
   let storeFailures: UInt64
   let stages: [StageJSON]
   let lastError: String?
+  let failedReads: UInt64
+  let lastReadError: String?
 
   init(_ s: VolumeStatus) {
     volume = s.volume.description
@@ -85,6 +90,9 @@ struct StatusJSON: Codable {
     unsealedBytes = s.unsealedBytes
     unsentBytes = s.unsentBytes
     exposureMilliseconds = s.exposureMilliseconds
+    unreachableMilliseconds = s.unreachableMilliseconds
+    waitingFetches = s.waitingFetches
+    writing = s.writing.rawValue
     segments = s.segments
     snapshots = s.snapshots.map(SnapshotJSON.init)
     segmentsUploaded = s.counters.segmentsUploaded
@@ -97,5 +105,7 @@ struct StatusJSON: Codable {
       StageJSON(stage: "\(stage)", count: t.count, bytes: t.bytes, microseconds: t.nanoseconds / 1000)
     }
     lastError = s.lastError
+    failedReads = s.failedReads
+    lastReadError = s.lastReadError
   }
 }

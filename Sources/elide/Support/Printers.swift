@@ -18,6 +18,12 @@ enum StatusPrinter {
           "\(ByteSize.text(s.bytesUploaded)) uploaded, \(s.fetches) fetches, \(s.duplicateBlocks) duplicate blocks"
         ))
     }
+    if s.unreachableMilliseconds > 0 {
+      fields.append(
+        ("store", "no answer for \(duration(s.unreachableMilliseconds)), \(s.waitingFetches) fetches wait for one"))
+    }
+    if let why = s.writingInWords { fields.append(("writes", why)) }
+    if let error = s.lastReadError { fields.append(("failed reads", "\(s.failedReads), the last: \(error)")) }
     if let error = s.lastError { fields.append(("last error", error)) }
     Output.fields(fields)
   }
@@ -25,6 +31,19 @@ enum StatusPrinter {
   static func duration(_ milliseconds: UInt64) -> String {
     milliseconds < 1000
       ? "\(milliseconds) ms" : milliseconds < 120_000 ? "\(milliseconds / 1000) s" : "\(milliseconds / 60_000) min"
+  }
+}
+
+extension StatusJSON {
+  /// nil while guests may write as they like.
+  fileprivate var writingInWords: String? {
+    switch VolumeStatus.Writing(rawValue: writing) {
+    case .slowed: "slowed: much is not in the store yet"
+    case .held: "wait: as much as may be is not in the store yet"
+    case .refused: "fail with ENOSPC: as much as may be is not in the store, and nothing gets there"
+    case .full: "fail with ENOSPC: the disk of this host is full"
+    case .free, nil: nil
+    }
   }
 }
 
