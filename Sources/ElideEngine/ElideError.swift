@@ -40,7 +40,8 @@ package struct ElideError: Error, Equatable, Sendable, CustomStringConvertible {
 extension ElideError {
   /// A system error while doing something to something ("open /x/y").
   package init(_ errno: Errno, doing: String) {
-    self.init(errno == .notFound ? .notFound : .failed, "\(doing): \(errno)")
+    let kind: Kind = errno == .notFound ? .notFound : errno.isWantOfSpace ? .tryLater : .failed
+    self.init(kind, "\(doing): \(errno)")
   }
 
   package init(_ error: StoreError) {
@@ -67,7 +68,7 @@ extension ElideError {
     switch error {
     case .store(let e): self.init(e)
     case .damaged(let object, let detail): self.init(.fault, "\(object): \(detail)")
-    case .disk(let errno): self.init(.failed, "the cache: \(errno)")
+    case .disk(let errno): self.init(errno.isWantOfSpace ? .tryLater : .failed, "the cache: \(errno)")
     case .unknownSegment(let n): self.init(.fault, "segment \(n) is in no table")
     }
   }

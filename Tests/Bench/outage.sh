@@ -22,7 +22,8 @@ stop() {
 trap stop EXIT
 trap 'exit 130' INT TERM
 fail() { echo "outage: $*"; tail -n 5 "$work"/*.log; echo "0 passed, 1 failed"; exit 1; }
-guest() { /usr/bin/python3 Tests/Bench/outage.py "$@"; }
+# In the background as it is, not through a function: signals are for the process itself.
+guest=(/usr/bin/python3 Tests/Bench/outage.py)
 
 upstream=$(sed -E 's#.*endpoint=http://([^&]*).*#\1#' <<<"$ELIDE_TEST_S3")
 python3 Tests/Bench/store_proxy.py "$upstream" --port-file "$work/port" >"$work/proxy.log" 2>&1 &
@@ -55,7 +56,7 @@ base=65536 # blocks: 256 MiB that only the store has
 echo "a volume of 256 MiB, published by host a and forked by host b"
 on a volume create base --size 2G >/dev/null
 serve a base
-guest fill "$uri" 0 "$base"
+"${guest[@]}" fill "$uri" 0 "$base"
 end_service
 on b volume create v --from "$(volume_of a base)" >/dev/null
 v=$(volume_of b v)
@@ -69,7 +70,7 @@ fio_job=(--name=load --ioengine=nbd "--uri=$uri" --rw=randwrite --bsrange=4k-64k
 fio "${fio_job[@]}" "--rate=${rate}k" --verify_backlog=512 >"$work/fio.out" 2>"$work/fio.log" &
 fio=$!
 started+=("$fio")
-guest read "$uri" 0 "$base" 20 "$work/slow" >"$work/reader.log" 2>&1 &
+"${guest[@]}" read "$uri" 0 "$base" 20 "$work/slow" >"$work/reader.log" 2>&1 &
 reader=$!
 started+=("$reader")
 sleep 10
@@ -100,7 +101,7 @@ echo "longest read: $(cut -d' ' -f2 "$work/slow" | sort -n | tail -1) s; failed 
 end_service
 [ "$(field b v unsentBytes)" = 0 ] || fail "not everything was shipped"
 serve c "$v"
-guest check "$uri" 0 "$base"
+"${guest[@]}" check "$uri" 0 "$base"
 fio "${fio_job[@]}" "--uri=$uri" --verify_only --do_verify=1 >"$work/fio.out" 2>"$work/fio.log" ||
   fail "another host: fio: $(cat "$work/fio.log")"
 end_service
@@ -111,7 +112,7 @@ on b volume create w --size 2G >/dev/null
 serve b w --unsent-bytes 128M
 w=$(volume_of b w)
 outage 1
-guest push "$uri" 0 131072 "$work/pushed" & pusher=$!
+"${guest[@]}" push "$uri" 0 131072 "$work/pushed" & pusher=$!
 started+=("$pusher")
 cut=$SECONDS
 until grep -q ENOSPC "$work/pushed" 2>/dev/null; do
@@ -130,7 +131,7 @@ wait "$pusher" || fail "the pusher ended with $?"
 end_service
 [ "$(field b w unsentBytes)" = 0 ] || fail "not everything was shipped"
 serve c "$w"
-guest check "$uri" 0 131072 "$work/pushed.acked"
+"${guest[@]}" check "$uri" 0 131072 "$work/pushed.acked"
 end_service
 on b events replay w --verify --from-store
 echo "1 passed, 0 failed"

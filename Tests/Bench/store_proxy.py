@@ -12,7 +12,9 @@ changed while it runs, by a GET on the proxy itself:
     curl 'http://127.0.0.1:PORT/-/set?drop_request=0.1&drop_response=0.1&error=0.05'
                                                              shares of requests that never arrive, that take effect and whose
                                                              answer is lost, that get a 503
-    curl 'http://127.0.0.1:PORT/-/stats'                     requests and bytes by method, as JSON
+    curl 'http://127.0.0.1:PORT/-/set?cut_request=0.1&cut_response=0.1'
+                                                             shares of requests and of answers that break off in the middle
+    curl 'http://127.0.0.1:PORT/-/stats'                     requests, what was done to them, and bytes, by method, as JSON
 
 `--rate` is what one stream gets, `--link` what all get together. The profile `near` adds 20 ms to each request, `cloud`
 adds latencies drawn from three points each (50th, 99th, 99.9th percentile): GET 60/80/120 ms, PUT
@@ -40,6 +42,8 @@ class State:
         self.random = random.Random(options.seed)
         self.outage = 0.0
         self.drop_request = self.drop_response = self.error = 0.0
+        self.cut_request = self.cut_response = 0.0
+        self.fates = {}
         self.count, self.sent, self.received = {}, 0, 0
         self.open = set()
 
@@ -55,17 +59,23 @@ class State:
         i = max(1, bisect.bisect_left(shares, u))
         return times[i - 1] + (times[i] - times[i - 1]) * (u - shares[i - 1]) / (shares[i] - shares[i - 1])
 
-    def set(self, query):
+    SETTINGS = ("outage", "drop_request", "drop_response", "error", "cut_request", "cut_response", "rate", "link")
+
+    def set(self, query, asker):
         for key, value in urllib.parse.parse_qsl(query):
-            if key not in ("outage", "drop_request", "drop_response", "error", "rate", "link"):
+            if key not in self.SETTINGS:
                 raise ValueError(f"unknown setting {key}")
             setattr(self, key, float(value))
         if self.outage:
-            for writer in list(self.open):
+            for writer in self.open - {asker}:
                 writer.transport.abort()
 
+    def note(self, fate, method):
+        of = self.fates.setdefault(fate, {})
+        of[method] = of.get(method, 0) + 1
+
     def stats(self):
-        return json.dumps({"requests": self.count, "bytes_sent": self.sent, "bytes_received": self.received})
+        return json.dumps({"requests": self.count, "fates": self.fates, "bytes_sent": self.sent, "bytes_received": self.received})
 
 
 async def read_head(reader):
@@ -130,6 +140,17 @@ class Pace:
                 await asyncio.sleep(ahead)
 
 
+async def first_half(chunks, headers):
+    """The first half of a body whose length is told, then the connection breaks; all of any other."""
+    left = int(headers.get("content-length") or 1 << 62) // 2
+    async for data in chunks:
+        if len(data) >= left:
+            yield data[:left]
+            raise ConnectionError("cut")
+        left -= len(data)
+        yield data
+
+
 async def pump(chunks, writer, state, counter):
     pace = Pace(state)
     async for data in chunks:
@@ -185,7 +206,7 @@ async def one_request(head, client_reader, client_writer, state):
         where = urllib.parse.urlsplit(target)
         try:
             if where.path == "/-/set":
-                state.set(where.query)
+                state.set(where.query, client_writer)
             client_writer.write(answer("200 OK", state.stats() + "\n"))
         except ValueError as e:
             client_writer.write(answer("400 Bad Request", f"{e}\n"))
@@ -197,8 +218,10 @@ async def one_request(head, client_reader, client_writer, state):
     fate = state.random.random()
     await asyncio.sleep(state.delay(method))
     if fate < state.drop_request:
+        state.note("drop_request", method)
         raise ConnectionError("request dropped")
     if fate < state.drop_request + state.error:
+        state.note("error", method)
         client_writer.write(answer("503 Slow Down", "<Error><Code>SlowDown</Code></Error>"))
         await client_writer.drain()
         return False
@@ -212,7 +235,11 @@ async def one_request(head, client_reader, client_writer, state):
             client_writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             raw = b"\r\n".join(h for h in raw.split(b"\r\n") if not h.lower().startswith(b"expect:"))
         up_writer.write(raw)
-        await pump(body_chunks(client_reader, headers, until_end=False), up_writer, state, "received")
+        body = body_chunks(client_reader, headers, until_end=False)
+        if headers.get("content-length", "0") != "0" and state.random.random() < state.cut_request:
+            state.note("cut_request", method)
+            body = first_half(body, headers)
+        await pump(body, up_writer, state, "received")
         while True:
             reply = await read_head(up_reader)
             if reply is None:
@@ -221,10 +248,15 @@ async def one_request(head, client_reader, client_writer, state):
                 break
         status = reply[1].split(" ")[1]
         if state.random.random() < state.drop_response:
+            state.note("drop_response", method)
             raise ConnectionError("response dropped")
         client_writer.write(reply[0])
         if method != "HEAD" and status not in ("204", "304"):
-            await pump(body_chunks(up_reader, reply[2], until_end=True), client_writer, state, "sent")
+            body = body_chunks(up_reader, reply[2], until_end=True)
+            if reply[2].get("content-length", "0") != "0" and state.random.random() < state.cut_response:
+                state.note("cut_response", method)
+                body = first_half(body, reply[2])
+            await pump(body, client_writer, state, "sent")
         await client_writer.drain()
         framed = "content-length" in reply[2] or "transfer-encoding" in reply[2] or method == "HEAD" or status in ("204", "304")
         return framed and reply[2].get("connection", "").lower() != "close" and headers.get("connection", "").lower() != "close"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # usage: scripts/rgw.sh run Tests/Conformance/s3-faults.sh PATH/elide [KILLS]
 #
-# The kills of kills.sh with a proxy before the store that loses one request in ten, one answer in ten, and says 503 to one in
-# twenty: nothing acknowledged is lost, and what is in the store in the end replays to what is on the host.
+# The kills of kills.sh with a proxy before the store that loses one request in ten, one answer in ten, says 503 to one in
+# twenty, and breaks off one body in twenty in either direction: nothing acknowledged is lost, and what is in the store in the end
+# replays to what is on the host. A run in which one of these did not happen to a PUT, or none to a GET, has failed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 elide=$(realpath "$1")
@@ -20,6 +21,16 @@ for _ in $(seq 100); do
 done
 at=127.0.0.1:$(cat "$work/port")
 export ELIDE_TEST_S3=${ELIDE_TEST_S3/$upstream/$at}
-curl -sS --fail "http://$at/-/set?drop_request=0.1&drop_response=0.1&error=0.05" >/dev/null
+curl -sS --fail "http://$at/-/set?drop_request=0.1&drop_response=0.1&error=0.05&cut_request=0.05&cut_response=0.05" >/dev/null
 ELIDE=$elide Tests/Conformance/kills.sh "${2:-5}"
-echo "through the proxy: $(curl -sS "http://$at/-/stats")"
+curl -sS "http://$at/-/stats" >"$work/stats"
+echo "through the proxy: $(cat "$work/stats")"
+python3 - "$work/stats" <<'P'
+import json, sys
+fates = json.load(open(sys.argv[1]))["fates"]
+for fate in ("drop_request", "drop_response", "error", "cut_request"):
+    if not fates.get(fate, {}).get("PUT"):
+        sys.exit(f"no PUT met {fate}: more kills are needed")
+if not any("GET" in of for of in fates.values()):
+    sys.exit("no GET met any of it: more kills are needed")
+P

@@ -15,6 +15,13 @@ package struct RetryPolicy: Sendable {
     self.pause = pause
   }
 
+  /// For who tries again by himself.
+  package var once: RetryPolicy {
+    var policy = self
+    policy.attempts = 1
+    return policy
+  }
+
   package static let sleep: @Sendable (UInt64) -> Void = { nanoseconds in
     var time = timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
     // A signal makes it shorter, which harms nothing.

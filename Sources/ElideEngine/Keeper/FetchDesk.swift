@@ -73,7 +73,7 @@ final class FetchDesk {
   }
 
   /// Fetches that wait for the store to answer.
-  var waiting: Int { parked.count }
+  var waiting: Int { parked.count + probes }
 
   func want(_ segment: UInt64, _ r: UInt32, _ count: UInt32) {
     let now = clock.monotonicNanoseconds()

@@ -51,7 +51,10 @@ extension VolumeKeeper {
     let pressure = WritePressure(limit: configuration.unsentBytes, easeSeconds: configuration.easeSeconds)
     let unsent = unsentTotal
     let verdict = pressure.verdict(unsent: unsent, hasFailed: writes.hasFailed(now, configuration))
-    writes.isHeld = verdict == .held
+    if writes.isHeld != (verdict == .held) {
+      writes.isHeld = verdict == .held
+      publishStatus()
+    }
     switch verdict {
     case .free: return say(.free)
     case .refused: return say(.refused)
@@ -84,5 +87,6 @@ extension VolumeKeeper {
     guard !isFullSaid, context.now &- since >= context.configuration.spaceSeconds * 1_000_000_000 else { return }
     isFullSaid = true
     tell(.noFile(error: ENOSPC))
+    publishStatus()
   }
 }

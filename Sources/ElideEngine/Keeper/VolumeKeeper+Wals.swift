@@ -92,7 +92,7 @@ extension VolumeKeeper {
   /// let go of its overlay entries.
   func sealNext() throws(KeeperHalt) -> Bool {
     guard let number = tables.state.openWALs.first, let wal = wals[number], let end = wal.end,
-      walBackoff.isReady(at: context.now)
+      sealBackoff.isReady(at: context.now)
     else { return false }
     let start = context.stages.now()
     let sealed = try seal(wal, end)
@@ -106,9 +106,10 @@ extension VolumeKeeper {
       (RowKey.chain, end.encodeRow()), (RowKey.sealedEnd(number), sealed.blocks > 0 ? end.encodeRow() : nil),
     ]
     guard try append([.segmentSealed(event)], blobs: [content], rows: rows) else {
-      walBackoff.failed(at: context.now)
+      sealBackoff.failed(at: context.now)
       return false
     }
+    sealBackoff.succeeded()
     chain = end
     lastSealedSeq = journal.head?.seq
     exposure.seal(number, seq: lastSealedSeq ?? 0)

@@ -39,6 +39,8 @@ package final class VolumeKeeper: Stepper {
   var wals: [UInt64: KeptWal] = [:]
   var wantsWal: Bool
   var walBackoff: Backoff
+  /// Of its own: on a full disk no file can be made, and what is there can still go to the store.
+  var sealBackoff: Backoff
   /// A segment whose file the next write-ahead file will be made of, and where to look for others (`+Spares`).
   var spare: UInt64?
   var emptyHand: UInt64 = 0
@@ -112,7 +114,8 @@ package final class VolumeKeeper: Stepper {
     self.segments = segments
     self.encodings = encodings
     self.front = front
-    fetcher = Fetcher(store: context.store, segments: segments, encodings: encodings, retry: context.retry)
+    // Trying again is the desk's.
+    fetcher = Fetcher(store: context.store, segments: segments, encodings: encodings, retry: context.retry.once)
     fetches = FetchDesk(
       fetcher: fetcher, store: context.store, executor: context.executor, front: front, clock: context.world.clock,
       patience: .init(context.configuration), wake: wake)
@@ -135,6 +138,7 @@ package final class VolumeKeeper: Stepper {
     let backoff = Backoff(context.configuration)
     // A disk answers at once, and whoever waits for it is the guest.
     walBackoff = Backoff(context.configuration, longestMilliseconds: 2000)
+    sealBackoff = walBackoff
     pageBackoff = backoff
     checkpointBackoff = backoff
     if let head = journal.head, head.seq >= pageLog.nextSeq { waitingSince = context.now }
@@ -194,6 +198,7 @@ package final class VolumeKeeper: Stepper {
     var next = now &+ 60_000_000_000
     func consider(_ t: UInt64) { if t > now && t < next { next = t } }
     consider(walBackoff.notBefore)
+    consider(sealBackoff.notBefore)
     consider(pageBackoff.notBefore)
     consider(checkpointBackoff.notBefore)
     for s in shipments.values { consider(s.backoff.notBefore) }
@@ -368,27 +373,4 @@ package final class KeeperPort: Sendable {
     if !requests.send(request(reply)) { reply.answer(.failure(ElideError(.tryLater, "too many requests are waiting"))) }
     return reply
   }
-}
-
-/// A blob and its SHA-256.
-struct KeptBlob {
-  let digest: Digest
-  let bytes: [UInt8]
-  init(_ bytes: [UInt8]) {
-    self.bytes = bytes
-    digest = Digest.sha256(bytes)
-  }
-}
-
-/// What opening hands to a keeper.
-package struct RecoveredKeeper {
-  package var wals: [UInt64: KeptWal] = [:]
-  package var chain = WALChain.genesis
-  package var pageLog = PageLog()
-  package var intent: PageIntent?
-  package var checkpoint: LocalCheckpoint?
-  package var checkpointedSize: UInt64 = 0
-  /// A device will be written; otherwise only what is there is shipped.
-  package var isServed = false
-  package init() {}
 }

@@ -40,7 +40,7 @@ package final class LMDBNameTable: NameTable {
   package init(_ directory: String, _ files: any Files) throws(ElideError) {
     do throws(Errno) { try files.makeDirectory(directory) } catch { throw ElideError(error, doing: "make \(directory)") }
     do throws(LMDBError) { environment = try LMDBEnvironment(path: directory) } catch {
-      throw ElideError(.failed, "\(directory): \(error)")
+      throw Self.fault(directory, error)
     }
   }
 
@@ -100,5 +100,9 @@ package final class LMDBNameTable: NameTable {
     } catch { throw ElideError(.fault, "\(environment.path): \(error)") }
   }
 
-  private func fault(_ error: LMDBError) -> ElideError { ElideError(.failed, "\(environment.path): \(error)") }
+  private func fault(_ error: LMDBError) -> ElideError { Self.fault(environment.path, error) }
+
+  private static func fault(_ path: String, _ error: LMDBError) -> ElideError {
+    ElideError(error == .noSpace ? .tryLater : .failed, "\(path): \(error)")
+  }
 }

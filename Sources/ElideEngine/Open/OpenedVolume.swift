@@ -190,7 +190,7 @@ extension Engine {
     let (machineWake, frontWake) = (try waiter.makeWake(), try waiter.makeWake())
     let front = Mailbox<FrontMessage>(capacity: 4096) { frontWake.signal() }
     let segments = VolumeSegments(directory: published.tables.directory, cache: cache)
-    let fetcher = Fetcher(store: store, segments: segments, encodings: Encodings(store: store), retry: retry)
+    let fetcher = Fetcher(store: store, segments: segments, encodings: Encodings(store: store), retry: retry.once)
     let desk = ReadDesk(
       fetcher: fetcher, store: store, segments: segments, executor: executor, front: front, clock: world.clock,
       configuration: configuration
