@@ -157,3 +157,26 @@ import Testing
     harness.device.checkInvariants()
   }
 }
+
+@Suite struct SpaceReserveTests {
+  @Test func itIsSpentOnceAndMadeAgainWhenThereIsRoom() throws {
+    let directory = TemporaryDirectory()
+    let files = FaultyFiles()
+    let path = directory.path + "/reserve"
+    let reserve = SpaceReserve(path: path, files: files, bytes: 1 << 20)
+    #expect(!reserve.spend())
+    try reserve.refill()
+    let file = try files.open(path, .read)
+    #expect(try files.size(file) == 1 << 20)
+    files.close(file)
+    // Another process of the host looks at the same file.
+    #expect(SpaceReserve(path: path, files: files, bytes: 1 << 20).spend() && !files.exists(path))
+    #expect(!reserve.spend())
+    files.fault.withLock { $0 = { op, _ in op == .allocate ? .noSpace : nil } }
+    #expect(throws: Errno.noSpace) { try reserve.refill() }
+    #expect(!files.exists(path))
+    files.fault.withLock { $0 = nil }
+    try reserve.refill()
+    #expect(files.exists(path) && reserve.spend() && !reserve.spend())
+  }
+}

@@ -298,7 +298,7 @@ package final class VolumeKeeper: Stepper {
     case .wanted(let segment, let r, let count):
       fetch(segment, r, count)
       publishStatus()
-    case .ahead(let segment, let r, let count): FetchJob.submitAhead(fetcher, context.executor, front, segment, r, count)
+    case .ahead(let segment, let r, let count): fetches.ahead(segment, r, count)
     default: break
     }
     return true
