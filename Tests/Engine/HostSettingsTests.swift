@@ -35,12 +35,14 @@ import Testing
       small = "8M"
       [limits]
       unsent = "1G"
+      patience = "10m"
       wals = 8
       """
     var configuration = KeeperConfiguration()
     try settings(text).apply(to: &configuration)
     #expect(configuration.front.readAhead.fetches == 5 && configuration.front.readAhead.window == 256)
     #expect(configuration.prefetch == .all && configuration.smallBytes == 8 << 20)
+    #expect(configuration.readPatienceSeconds == 600)
     #expect(configuration.unsentBytes == 1 << 30 && configuration.unsealedWals == 8)
     #expect(try settings(text).fetchThreads == 2)
     var untouched = KeeperConfiguration()
@@ -50,8 +52,8 @@ import Testing
 
   @Test(arguments: [
     "[fetch]\nthreads = 0", "[fetch]\nahead = 65", "[fetch]\nahead = -1", "[fetch]\nprefetch = \"some\"", "[fetch]\nwindow = 7",
-    "[fetch]\nwindows = \"1M\"", "[limits]\nunsent = \"1M\"", "[limits]\nwals = 1", "[limits]\nx = 1", "fetch = 3",
-    "[cache]\nbudget = \"12\"",
+    "[fetch]\nwindows = \"1M\"", "[limits]\nunsent = \"1M\"", "[limits]\npatience = \"long\"", "[limits]\nwals = 1", "[limits]\nx = 1",
+    "fetch = 3", "[cache]\nbudget = \"12\"",
   ])
   func whatIsOutOfRangeIsNamed(_ text: String) {
     #expect { try settings(text + "\n") } throws: { ($0 as? ElideError)?.kind == .usage }

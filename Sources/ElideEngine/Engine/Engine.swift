@@ -81,7 +81,8 @@ package final class Engine: Sendable {
     let executor: ThreadExecutor
     do throws(Errno) {
       executor = try ThreadExecutor(
-        fetchThreads: settings.fetchThreads ?? file.fetchThreads ?? 8, aheadThreads: max(1, configuration.front.readAhead.fetches))
+        fetchThreads: settings.fetchThreads ?? file.fetchThreads ?? 8,
+        aheadThreads: max(1, configuration.front.readAhead.fetches))
     } catch { throw ElideError(error, doing: "start threads") }
     let engine = try Engine(
       world: world, directory: directory, store: store, names: try LMDBNameTable(directory.names, world.files),

@@ -44,7 +44,7 @@ final class FetchDesk {
     case silent(Fetch)
   }
 
-  /// Tries at once while the store is silent, of the four threads of the lane.
+  /// Tries at once while the store is silent, of the threads of the lane.
   private static let mostProbes = 2
 
   let faults = ReadFaults()
