@@ -52,8 +52,8 @@ import Testing
 
   @Test(arguments: [
     "[fetch]\nthreads = 0", "[fetch]\nahead = 65", "[fetch]\nahead = -1", "[fetch]\nprefetch = \"some\"", "[fetch]\nwindow = 7",
-    "[fetch]\nwindows = \"1M\"", "[limits]\nunsent = \"1M\"", "[limits]\npatience = \"long\"", "[limits]\nwals = 1", "[limits]\nx = 1",
-    "fetch = 3", "[cache]\nbudget = \"12\"",
+    "[fetch]\nwindows = \"1M\"", "[limits]\nunsent = \"1M\"", "[limits]\npatience = \"long\"", "[limits]\nwals = 1",
+    "[limits]\nx = 1", "fetch = 3", "[cache]\nbudget = \"12\"",
   ])
   func whatIsOutOfRangeIsNamed(_ text: String) {
     #expect { try settings(text + "\n") } throws: { ($0 as? ElideError)?.kind == .usage }
