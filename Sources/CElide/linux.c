@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 
 void elide_name_thread(const char *name) {
   char kept[16];
@@ -13,6 +14,9 @@ void elide_name_thread(const char *name) {
   kept[15] = 0;
   pthread_setname_np(pthread_self(), kept);
 }
+
+// On Linux a nice value is a thread's own.
+void elide_step_back(void) { setpriority(PRIO_PROCESS, 0, 10); }
 
 int elide_fallocate(int fd, int64_t length) { return fallocate(fd, 0, 0, length); }
 void elide_start_writeback(int fd, int64_t offset, int64_t length) {

@@ -91,7 +91,7 @@ import Testing
     let second = port.cut()
     var random = SeededRandom(seed: 1)
     for _ in 0..<200 where second.poll() == nil {
-      for lane in [Lane.sync, .ship] { world.executor.run(lane, &random) }
+      for lane in [Lane.sync, .seal, .overdue, .ship] { world.executor.run(lane, &random) }
       while opened.stepKeeper() {}
       opened.device.poll()
     }

@@ -71,7 +71,7 @@ final class MoodyStore: Store {
       var moves = random.below(400)
       while moves > 0 {
         moves -= 1
-        if random.chance(1, in: 3) { world.executor.run(random.pick([.ship, .fetch, .sync]), &random) }
+        if random.chance(1, in: 3) { world.executor.run(random.pick([.ship, .seal, .overdue, .fetch, .sync]), &random) }
         if random.chance(1, in: 3) { opened.device.poll() }
         opened.stepOnce()
       }
@@ -161,7 +161,8 @@ final class MoodyStore: Store {
     var random = SeededRandom(seed: 1)
     for _ in 0..<10_000 where (try? store.get(key, range: 0..<8)) == nil {
       opened.device.poll()
-      if !opened.stepOnce(), !world.executor.run(.ship, &random) { world.executor.run(.sync, &random) }
+      if opened.stepOnce() { continue }
+      _ = [Lane.ship, .seal, .overdue, .sync].first { world.executor.run($0, &random) }
     }
     #expect(reply.poll() == nil)
     opened.abandon()

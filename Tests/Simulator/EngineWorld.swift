@@ -114,7 +114,7 @@ package final class EngineWorld {
   private func pump() {
     host.executor.run(.sync, &random)
     host.executor.run(.fetch, &random)
-    host.executor.run(.ahead, &random)
+    for lane in [Lane.ahead, .seal, .overdue] { host.executor.run(lane, &random) }
     _ = opened?.stepKeeper()
     opened?.device.poll()
     host.clock.advance(milliseconds: 1)
@@ -153,7 +153,7 @@ package final class EngineWorld {
     case 7:
       host.executor.run(.fetch, &random)
       host.executor.run(.ahead, &random)
-    case 8...9: host.executor.run(.ship, &random)
+    case 8...9: for lane in [Lane.seal, .overdue, .ship] { host.executor.run(lane, &random) }
     case 10...13: for _ in 0..<(1 + random.below(4)) { _ = opened.stepKeeper() }
     case 14: host.clock.advance(milliseconds: random.pick([10, 200, 1500]))
     default: seldom(opened)

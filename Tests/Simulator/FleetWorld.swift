@@ -155,7 +155,7 @@ package final class FleetWorld {
   func pump(_ m: Member, milliseconds: UInt64 = 1) {
     host.executor.run(.sync, &random)
     host.executor.run(.fetch, &random)
-    host.executor.run(.ahead, &random)
+    for lane in [Lane.ahead, .seal, .overdue] { host.executor.run(lane, &random) }
     _ = m.opened?.stepKeeper()
     m.opened?.device.poll()
     host.clock.advance(milliseconds: milliseconds)
@@ -198,7 +198,7 @@ package final class FleetWorld {
     case 14...15:
       host.executor.run(.fetch, &random)
       host.executor.run(.ahead, &random)
-    case 16...19: host.executor.run(.ship, &random)
+    case 16...19: for lane in [Lane.seal, .overdue, .ship] { host.executor.run(lane, &random) }
     case 20...27: for _ in 0..<(1 + random.below(4)) { _ = opened.stepKeeper() }
     case 28...29: host.clock.advance(milliseconds: random.pick([10, 200, 1500]))
     default: seldom(m, opened)

@@ -55,6 +55,9 @@ static inline void elide_cxx_delete(void *p) {
 /// Names the calling thread, as `top -H` and core dumps show it; 15 bytes are kept.
 void elide_name_thread(const char *name);
 
+/// The calling thread lets others go first (nice 10): for good, since only root may take it back.
+void elide_step_back(void);
+
 // Linux calls that Glibc's Swift module leaves out, since they need _GNU_SOURCE. Results and errno as the calls give them.
 int elide_fallocate(int fd, int64_t length);
 void elide_start_writeback(int fd, int64_t offset, int64_t length);

@@ -83,6 +83,7 @@ package struct Backoff: Equatable, Sendable {
 
 /// What a job on another lane came back with.
 package enum LaneResult: Sendable {
+  case judged(Result<JudgedWAL, WALError>)
   case encoded(segment: UInt64, Result<EncodedSegmentBody, SegmentError>)
   case uploaded(segment: UInt64, hash: Digest, StoreError?)
   case pagePut(page: UInt64, PagePutOutcome)

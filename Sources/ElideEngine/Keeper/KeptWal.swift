@@ -1,5 +1,12 @@
 import ElideIO
 
+/// Where the oldest closed file stands before it is sealed: one at a time, since they are sealed in order.
+enum Judging {
+  case nobody
+  case underWay
+  case judged(JudgedWAL)
+}
+
 /// A write-ahead file as its keeper knows it, from `wal_opened` until it has left `wal/`.
 package struct KeptWal: Sendable {
   package var number: UInt64

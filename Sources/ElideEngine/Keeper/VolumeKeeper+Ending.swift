@@ -62,6 +62,7 @@ extension VolumeKeeper {
     }
     // `sealNext` had its turn and did nothing: a full disk, or too much that is not sent. Without the store there is no
     // point in waiting; the next opening goes on from the file.
+    if case .underWay = judging { return false }
     guard ending?.ship == false else { return false }
     ending?.phase = .shipping
     return true

@@ -39,6 +39,7 @@ extension VolumeKeeper {
   func takeResult() throws(KeeperHalt) -> Bool {
     guard let result = results.receive() else { return false }
     switch result {
+    case .judged(let result): try judged(result)
     case .encoded(let segment, let body): try encoded(segment, body)
     case .uploaded(let segment, let hash, let error): try uploaded(segment, hash, error)
     case .pagePut(let page, let outcome): try pagePut(page, outcome)

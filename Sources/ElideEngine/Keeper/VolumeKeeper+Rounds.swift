@@ -18,6 +18,9 @@ struct CutRound {
   var snapshots: [(id: ULID, reply: Reply<SnapshotInfo>)] = []
   var cuts: [Reply<UInt64>] = []
 
+  /// Somebody waits for it; rounds that begin by themselves have nobody.
+  var isAwaited: Bool { !(requests.isEmpty && snapshots.isEmpty && cuts.isEmpty) }
+
   func refuse(_ error: ElideError) {
     for s in snapshots { s.reply.answer(.failure(error)) }
     for c in cuts { c.answer(.failure(error)) }

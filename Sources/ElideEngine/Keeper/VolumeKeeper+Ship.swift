@@ -33,6 +33,11 @@ extension VolumeKeeper {
     return false
   }
 
+  /// Encoding may wait while there is room, and nobody waits for what it is about.
+  private var isEncodingOverdue: Bool {
+    !awaiting.isEmpty || ending != nil || unsentBytes > context.configuration.unsentBytes / 2
+  }
+
   private func startEncoding(_ number: UInt64) -> Bool {
     guard let entry = tables.directory[number], let content = tables.state.segments[number]?.content else { return false }
     let file: CachedSegment
@@ -43,7 +48,7 @@ extension VolumeKeeper {
     let hashes = shipments[number]?.hashes
     shipments[number]?.phase = .encoding
     let (cache, level, results, stages) = (context.cache, context.configuration.level, results, context.stages)
-    context.executor.submit(.ship) {
+    context.executor.submit(isEncodingOverdue ? .overdue : .ship) {
       let start = stages.now()
       let result: Result<EncodedSegmentBody, SegmentError>
       do throws(SegmentError) {

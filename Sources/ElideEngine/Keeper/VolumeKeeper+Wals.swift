@@ -88,14 +88,66 @@ extension VolumeKeeper {
 
   // MARK: Sealing
 
-  /// Seals the oldest unsealed file, if it is closed: contents into the journal, then into the base, then the front may
-  /// let go of its overlay entries.
+  /// Seals the oldest unsealed file, if it is closed. First it is judged, on a lane that steps back for the guest; then its
+  /// contents go into the journal, then into the base, then the front may let go of its overlay entries.
   func sealNext() throws(KeeperHalt) -> Bool {
     guard let number = tables.state.openWALs.first, let wal = wals[number], let end = wal.end,
       sealBackoff.isReady(at: context.now)
     else { return false }
-    let start = context.stages.now()
-    let sealed = try seal(wal, end)
+    switch judging {
+    case .nobody:
+      judge(wal, end)
+      return true
+    case .underWay: return false
+    case .judged(let judged): return try seal(wal, end, judged)
+    }
+  }
+
+  /// Sealing and encoding may wait while there is room and nobody waits for them.
+  var isSealingOverdue: Bool {
+    round?.isAwaited == true || ending != nil || tables.state.openWALs.count * 2 > context.configuration.unsealedWals
+  }
+
+  private func judge(_ wal: KeptWal, _ end: WALChain) {
+    judging = .underWay
+    let (files, volume, stages, clock) = (context.world.files, context.volume, context.stages, context.world.clock)
+    let (chain, results) = (chain, results)
+    context.executor.submit(isSealingOverdue ? .overdue : .seal) {
+      let start = clock.monotonicNanoseconds()
+      let result: Result<JudgedWAL, WALError>
+      do throws(WALError) {
+        var scan = WALScan(wal: wal.number)
+        if let recovered = wal.scan {
+          scan = recovered
+        } else if end.frame > chain.frame {
+          scan = try WALReader.read(files, wal.file, volume: volume, wal: wal.number, start: chain, end: end)
+        }
+        var judged = try Sealer(files: files, volume: volume, stages: stages).judge(scan, file: wal.file)
+        judged.nanoseconds = clock.monotonicNanoseconds() &- start
+        result = .success(judged)
+      } catch { result = .failure(error) }
+      _ = results.send(.judged(result))
+    }
+  }
+
+  func judged(_ result: Result<JudgedWAL, WALError>) throws(KeeperHalt) {
+    switch result {
+    case .success(let judged): judging = .judged(judged)
+    case .failure(let error): throw KeeperHalt(ElideError(error))
+    }
+  }
+
+  private func seal(_ wal: KeptWal, _ end: WALChain, _ judged: JudgedWAL) throws(KeeperHalt) -> Bool {
+    let (start, number) = (context.stages.now(), wal.number)
+    let sealed: SealedWAL
+    do throws(WALError) {
+      sealed = try Sealer(files: context.world.files, volume: context.volume).seal(
+        judged, file: wal.file, dedup: { self.dedup[$0] },
+        keep: { (target, bytes) throws(WALError) in
+          counters.duplicateBlocks += 1
+          try keepLocal(target, bytes)
+        })
+    } catch { throw KeeperHalt(ElideError(error)) }
     let content = KeptBlob(sealed.content.encode())
     if let target = tables.state.targetFault(sealed.content) {
       dedup.remove(segments: [target])
@@ -110,6 +162,7 @@ extension VolumeKeeper {
       return false
     }
     sealBackoff.succeeded()
+    judging = .nobody
     chain = end
     lastSealedSeq = journal.head?.seq
     exposure.seal(number, seq: lastSealedSeq ?? 0)
@@ -120,34 +173,17 @@ extension VolumeKeeper {
     counters.walsSealed += 1
     counters.blocksSealed += UInt64(sealed.blocks)
     becomeSegment(wal, sealed, content: content.digest, end: end)
-    context.stages.add(.seal, bytes: Int(sealed.blocks) * 4096, since: start)
+    context.stages.add(
+      .seal, bytes: Int(sealed.blocks) * 4096, nanoseconds: judged.nanoseconds &+ (context.stages.now() &- start))
     if checkpointAfterSeal.remove(number) != nil { wantsCheckpoint = true }
     return true
   }
 
-  private func seal(_ wal: KeptWal, _ end: WALChain) throws(KeeperHalt) -> SealedWAL {
-    do throws(WALError) {
-      var scan = WALScan(wal: wal.number)
-      if let recovered = wal.scan {
-        scan = recovered
-      } else if end.frame > chain.frame {
-        scan = try WALReader.read(
-          context.world.files, wal.file, volume: context.volume, wal: wal.number, start: chain, end: end)
-      }
-      let sealer = Sealer(files: context.world.files, volume: context.volume, stages: context.stages)
-      return try sealer.seal(scan, file: wal.file, dedup: { self.dedup[$0] }) { target, bytes in
-        counters.duplicateBlocks += 1
-        keepLocal(target, bytes)
-      }
-    } catch {
-      throw KeeperHalt(ElideError(error))
-    }
-  }
-
   /// A duplicate's older block that is not on this host: keep what was written, so that it does not become remote.
-  private func keepLocal(_ target: BlockHandle, _ bytes: UnsafeRawPointer) {
+  private func keepLocal(_ target: BlockHandle, _ bytes: () throws(WALError) -> [UInt8]) throws(WALError) {
+    if segments.attached(target.segment)?.isPresent(target.r) ?? false { return }
     // A full disk costs locality only: the block can be fetched.
-    segments.keep(segment: target.segment, r: target.r, bytes)
+    try bytes().withUnsafeBytes { if let p = $0.baseAddress { segments.keep(segment: target.segment, r: target.r, p) } }
   }
 
   private func becomeSegment(_ wal: KeptWal, _ sealed: SealedWAL, content: Digest, end: WALChain) {

@@ -47,6 +47,8 @@ package final class VolumeKeeper: Stepper {
   var fullHand: UInt64 = 0
   /// Flushes until the newest file was prepared.
   var flushesSeen = StageTally()
+  /// The oldest unsealed file, on its way to be sealed.
+  var judging = Judging.nobody
   /// The chain after the last sealed wal.
   var chain: WALChain
   var dedup = DedupIndex()

@@ -1,3 +1,4 @@
+import CElide
 import Synchronization
 
 /// Kinds of waiting, so that one kind never stands behind another.
@@ -8,8 +9,16 @@ package enum Lane: Int, CaseIterable, Sendable {
   case fetch
   /// Reads that nobody waits for yet.
   case ahead
-  /// Encoding and uploads.
+  /// Encoding and uploads. Steps back for whoever else wants the processor.
   case ship
+  /// Reading and hashing of closed write-ahead files. Steps back too.
+  case seal
+  /// What was put off in the two lanes before until it must be: it never waits for a store, and steps back for nobody.
+  case overdue
+
+  /// Whether its threads leave the processor to others. Not for good: a tenth of what one of those gets is theirs, so that
+  /// what is begun ends.
+  var stepsBack: Bool { self == .ship || self == .seal }
 }
 
 /// Runs jobs that wait (for a disk, a store, a codec) away from the threads that must not. Threads in production; in the
@@ -75,18 +84,24 @@ package final class ThreadExecutor: Executor {
   private let queues: [LaneQueue]
   private let threads: Mutex<[JoinableThread]>
 
-  /// Starts its threads at once: one for `.sync`, and as many as told for the other lanes. One of `.ahead` waits for one
-  /// request: their number covers the latency of a store.
+  /// Starts its threads at once: one for `.sync` and `.seal` each, two for `.overdue`, and as many as told for the other lanes.
+  /// One of `.ahead` waits for one request: their number covers the latency of a store.
   package init(fetchThreads: Int = 4, aheadThreads: Int = 16, shipThreads: Int = 2) throws(Errno) {
     let queues = Lane.allCases.map { _ in LaneQueue() }
     self.queues = queues
     var started: [JoinableThread] = []
-    let counts: [(Lane, Int)] = [(.sync, 1), (.fetch, fetchThreads), (.ahead, aheadThreads), (.ship, shipThreads)]
+    let counts: [(Lane, Int)] = [
+      (.sync, 1), (.fetch, fetchThreads), (.ahead, aheadThreads), (.ship, shipThreads), (.seal, 1), (.overdue, 2),
+    ]
     do throws(Errno) {
       for (lane, count) in counts {
         for i in 0..<count {
           let queue = queues[lane.rawValue]
-          started.append(try spawnThread(name: "elide-\(lane)-\(i)") { while let job = queue.pop() { job.run() } })
+          started.append(
+            try spawnThread(name: "elide-\(lane)-\(i)") {
+              if lane.stepsBack { elide_step_back() }
+              while let job = queue.pop() { job.run() }
+            })
         }
       }
     } catch {
