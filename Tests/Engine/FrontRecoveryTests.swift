@@ -86,6 +86,9 @@ import Testing
         // What stood before the torn record in the same header is whole, and kept.
         let found = try log.recover()
         #expect(found.records == log.records.filter { $0.frame < f.number } + mine.dropLast())
+        // And once that is journaled, the next recovery says the same.
+        let mark = OpenedMark(wal: log.wals.last ?? 0, end: found.end)
+        #expect(try log.recover(marks: [mark]).records == found.records)
       }
       try undo()
     }

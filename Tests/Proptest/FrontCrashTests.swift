@@ -59,6 +59,10 @@ import Testing
     }
   }
 
+  /// Two crashes in a row: the first recovery gave up a record, and the next frame in the same file, which continues from it, was
+  /// taken for a loss by the second.
+  @Test func aRecordThatWasGivenUpStaysGivenUp() throws { _ = try Self.run(213) }
+
   @Test func failingCallsNeverMakeAWrongAnswer() throws {
     let budget = Budget(seeds: 10_000..<14_000, operations: 20_000)
     var done = 0

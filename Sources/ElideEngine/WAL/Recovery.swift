@@ -89,7 +89,7 @@ package struct WALRecovery {
 
     var broken = try walk(&log, marks)
     // Where the headers end, anything may follow: what is there still proves what was durable.
-    let beyond = try searchBeyond(scanned, blocksOf, from: broken, last: log.end)
+    let beyond = try searchBeyond(scanned, blocksOf, marks, from: broken, last: log.end)
     durable = max(durable, beyond.durable)
     if beyond.disagrees, log.end.frame > 0, broken.frame == log.end.frame &+ 1 {
       broken.frame = log.end.frame
@@ -172,13 +172,15 @@ package struct WALRecovery {
   }
 
   /// Durable marks and headers after the break: in the rest of the broken file, and in the files after it (whose own
-  /// scans have been looked at; their rests have not).
+  /// scans have been looked at; their rests have not). A file that a mark speaks of has no rest: what is behind the mark was
+  /// given up, and continues from what the frame before had been until then.
   private func searchBeyond(
-    _ scanned: [RecoveredWAL], _ blocksOf: [Int], from broken: Break, last: WALChain
+    _ scanned: [RecoveredWAL], _ blocksOf: [Int], _ marks: [OpenedMark], from broken: Break, last: WALChain
   ) throws(WALError) -> WALReader.Beyond {
     var all = WALReader.Beyond()
     for i in scanned.indices where i >= broken.index {
       let w = scanned[i]
+      if marks.contains(where: { $0.wal >= w.number }) { continue }
       let found = try WALReader.marksBeyond(
         files, w.file, volume: volume, wal: w.number, blocks: blocksOf[i], incarnation: w.scan.incarnation,
         from: w.scan.endPosition, last: last)
