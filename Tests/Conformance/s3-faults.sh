@@ -2,7 +2,7 @@
 # usage: scripts/rgw.sh run Tests/Conformance/s3-faults.sh PATH/elide [KILLS]
 #
 # The kills of kills.sh with a proxy before the store that loses one request in ten, one answer in ten, says 503 to one in
-# twenty, and breaks off one body in twenty in either direction: nothing acknowledged is lost, and what is in the store in the end
+# ten, and breaks off one body in ten in either direction: nothing acknowledged is lost, and what is in the store in the end
 # replays to what is on the host. A run in which one of these did not happen to a PUT, or none to a GET, has failed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -21,8 +21,8 @@ for _ in $(seq 100); do
 done
 at=127.0.0.1:$(cat "$work/port")
 export ELIDE_TEST_S3=${ELIDE_TEST_S3/$upstream/$at}
-curl -sS --fail "http://$at/-/set?drop_request=0.1&drop_response=0.1&error=0.05&cut_request=0.05&cut_response=0.05" >/dev/null
-ELIDE=$elide Tests/Conformance/kills.sh "${2:-5}"
+curl -sS --fail "http://$at/-/set?drop_request=0.1&drop_response=0.1&error=0.1&cut_request=0.1&cut_response=0.1" >/dev/null
+ELIDE=$elide Tests/Conformance/kills.sh "${2:-20}"
 curl -sS "http://$at/-/stats" >"$work/stats"
 echo "through the proxy: $(cat "$work/stats")"
 python3 - "$work/stats" <<'P'
