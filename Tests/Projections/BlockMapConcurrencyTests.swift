@@ -34,7 +34,9 @@ import Testing
             seen[Int(lba)] = handle.segment
           }
           let (first, n) = map.run(at: lba, limit: 200)
-          if first.isBlock, UInt64(first.r) != lba || n == 0 || lba + n > size { found.append("run at \(lba): r \(first.r), \(n)") }
+          if first.isBlock, UInt64(first.r) != lba || n == 0 || lba + n > size {
+            found.append("run at \(lba): r \(first.r), \(n)")
+          }
         }
         map.quiesce()
       }

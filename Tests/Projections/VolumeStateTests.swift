@@ -82,7 +82,8 @@ import Testing
     try accept(.walOpened(wal: 2))
     let seq = fold.state.seq
     #expect(throws: FoldError<JournalError>.self) {
-      try journal.fold(.segmentSealed(SealedSegment(segment: 2, origin: .wal, blocks: 1, content: Digest.sha256([9]))), into: fold)
+      try journal.fold(
+        .segmentSealed(SealedSegment(segment: 2, origin: .wal, blocks: 1, content: Digest.sha256([9]))), into: fold)
     }
     #expect(fold.state.seq == seq && fold.base.seq == seq)
   }
@@ -134,7 +135,8 @@ import Testing
     let encoding = Digest.sha256([5])
     let content = try #require(fold.state.segments[1]).content
     let second = EncodedSegment(
-      segment: 1, hash: SegmentEncoding.segmentHash(content: content, encoding: encoding), encoding: encoding, length: 200, units: 2)
+      segment: 1, hash: SegmentEncoding.segmentHash(content: content, encoding: encoding), encoding: encoding, length: 200,
+      units: 2)
     try accept(.segmentEncoded(second))
     try refuse(.segmentUploaded(segment: 1, hash: e.hash))
     try accept(.segmentUploaded(segment: 1, hash: second.hash))
@@ -253,7 +255,11 @@ import Testing
     #expect(fold.base.account[1]?.death?.seq == fold.state.seq)
     // Given and taken in one entry: no death.
     try wal(5, duplicate(7, 1, 2, 0))
-    try wal(6, SegmentContent(runs: [.init(lba: 0, count: 1, kind: .zero), .init(lba: 8, count: 1, kind: .duplicate(BlockHandle(segment: 2, r: 0)))]))
+    try wal(
+      6,
+      SegmentContent(runs: [
+        .init(lba: 0, count: 1, kind: .zero), .init(lba: 8, count: 1, kind: .duplicate(BlockHandle(segment: 2, r: 0))),
+      ]))
     #expect(fold.base.account[2]?.count == 2 && fold.base.account[2]?.death == nil)
   }
 

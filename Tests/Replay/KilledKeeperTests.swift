@@ -93,7 +93,9 @@ final class MoodyStore: Store {
     let other = try world.host("b")
     try Guest(try other.openPublished(volume), model: model).check("elsewhere")
     #expect(try other.auditor().verify(volume, from: .store, deep: true).isSound)
-    let (local, stored) = (try world.host("a").auditor().replay(volume, from: .local), try other.auditor().replay(volume, from: .store))
+    let (local, stored) = (
+      try world.host("a").auditor().replay(volume, from: .local), try other.auditor().replay(volume, from: .store)
+    )
     #expect(local.agrees && stored.agrees && local.root == stored.root)
   }
 
