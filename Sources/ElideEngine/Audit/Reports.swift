@@ -65,8 +65,10 @@ package struct ReplayReport: Equatable, Sendable {
 /// What a verification of a log found.
 package struct VerifyReport: Equatable, Sendable {
   package struct Fault: Equatable, Sendable {
-    /// "entry", "chain", "signature", "legality", "page", "set sums", "segment", "blob", "map".
+    /// "entry", "missing", "chain", "other log", "checkpoint", "host", "heads" of a name's log; "document", "page", "missing",
+    /// "chain", "cut", "lineage", "legality", "set sums", "blob", "segment", "map" of a volume.
     package var what: String
+    /// The object's key; an entry, a segment or blocks when a local journal or a device is checked.
     package var place: String
     package var detail: String
     package init(_ what: String, at place: String, _ detail: String) {
@@ -84,8 +86,15 @@ package struct VerifyReport: Equatable, Sendable {
   package var segmentBytes: UInt64 = 0
   /// Blocks of the map that were read and compared with their hashes (`volume verify`).
   package var blocks: UInt64 = 0
-  /// The key that signed came from `volume.toml` alone, not from someone the caller trusts.
+  /// The key that signed is one the caller trusts, or that a name's log granted; otherwise it came from `volume.toml` alone.
   package var isAnchored = false
+  /// What a name's entries say of pages, and the highest page of which one does.
+  package var claims: UInt64 = 0
+  package var witnessedPage: UInt64?
+  /// The newest published cut.
+  package var cut: UInt64?
+  /// A terminal page ends the log: nothing follows.
+  package var isEnded = false
   package var faults: [Fault] = []
   /// More faults than are listed.
   package var faultsLeftOff: UInt64 = 0

@@ -6,14 +6,24 @@ extension Auditor {
   /// Checks a volume's log and, when `deep`, every body it speaks of, and says what was checked. Goes on after a fault
   /// where that makes sense; an entry that breaks the chain ends the reading.
   package func verify(_ volume: ULID, from source: HistorySource, deep: Bool = false) throws(ElideError) -> VerifyReport {
+    if source == .store {
+      let anchor = try key(of: volume)
+      var pages = PageVerifier(store: store, volume: volume, key: anchor.key)
+      pages.isAnchored = anchor.isAnchored
+      pages.deep = deep
+      return try pages.verify()
+    }
+    return try verifyJournal(volume, deep: deep)
+  }
+
+  private func verifyJournal(_ volume: ULID, deep: Bool) throws(ElideError) -> VerifyReport {
     var report = VerifyReport(volume: volume)
     let anchor = try? key(of: volume)
     report.isAnchored = anchor?.isAnchored ?? false
-    let history = try history(of: volume, from: source)
+    let history = try history(of: volume, from: .local)
     defer { history.close() }
     var replay = JournalReplay(log: "volume/\(volume)")
     var state = VolumeState(volume: volume)
-    var contents: [UInt64: Digest] = [:]
     do throws(ReplayError) {
       while let (raw, _) = try history.next() {
         report.entries += 1
@@ -21,32 +31,13 @@ extension Auditor {
         if let violation = state.apply(committed) {
           report.add(.init("legality", at: "entry \(violation.seq)", violation.detail))
         }
-        if case .segmentSealed(let s) = committed.event { contents[s.segment] = s.content }
       }
     } catch {
       report.add(.init("chain", at: error.seq.map { "entry \($0)" } ?? "the log", error.description))
     }
-    if let pages = history as? PageHistory {
-      report.pages = pages.pagesRead
-      report.signatures = pages.pagesRead
-      if let header = pages.lastHeader { checkSums(state, header, &report) }
-    }
     if let error = state.checkInvariants() { report.add(.init("legality", at: "the state", error)) }
     for segment in state.ordered { try check(segment, history, deep: deep, &report) }
     return report
-  }
-
-  /// The sums of the last page against what its entries say.
-  private func checkSums(_ state: VolumeState, _ header: PageHeader, _ report: inout VerifyReport) {
-    var uploaded = LtHash16()
-    for s in state.ordered {
-      guard let e = s.encoded, s.uploadedSeq != nil else { continue }
-      uploaded.add(SetSums.element(volume: state.volume, segment: s.number, hash: e.hash))
-    }
-    report.setSums = 1
-    if uploaded != header.sums.uploaded {
-      report.add(.init("set sums", at: "page \(header.page)", "the segments uploaded are not those that the page sums up"))
-    }
   }
 
   private func check(
