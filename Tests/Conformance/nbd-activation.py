@@ -117,7 +117,7 @@ def activate():
         return
     own = work + "/activated"
     # It passes on no environment but what it is told.
-    variables = [f"--setenv={k}={v}" for k, v in os.environ.items() if k.startswith(("ELIDE", "LD_"))]
+    variables = [f"--setenv={k}={v}" for k, v in os.environ.items() if k.startswith(("ELIDE", "LD_", "AWS_"))]
     server = subprocess.Popen([program, "-l", own, *variables, ELIDE, "serve", "disk"], stderr=subprocess.DEVNULL)
     while not os.path.exists(own):
         time.sleep(0.05)
