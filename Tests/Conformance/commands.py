@@ -176,6 +176,7 @@ def fork_of_a_served_volume(host):
 def events(host):
     """events export, at and diff say what happened, live, closed and from the store"""
     host.run("volume", "create", "a", "--size", "64M")
+    volume = host.volume("a")
     server = host.serve("a")
     a = server.connect("a")
     a.pwrite(b"1" * BLOCK * 4, 8 * BLOCK)
@@ -188,7 +189,7 @@ def events(host):
     second = host.run("snapshot", "list", "a", "--json").json["snapshots"][1]["point"]
 
     def look(*more):
-        lines = host.run("events", "export", "a", *more).out.splitlines()
+        lines = host.run("events", "export", volume, *more).out.splitlines()
         entries = [json.loads(line) for line in lines]
         assert [e["seq"] for e in entries] == list(range(len(entries)))
         previous = "none"
@@ -198,17 +199,17 @@ def events(host):
             previous = f"sha256:{digest}"
         kinds = [e["kind"] for e in entries]
         assert kinds[0] == "created" and kinds.count("snapshot_taken") == 2 and "segment_uploaded" in kinds
-        at = host.run("events", "at", "a", "--seq", second, "--json", *more).json
+        at = host.run("events", "at", volume, "--seq", second, "--json", *more).json
         assert at["seq"] == second and at["size"] == 64 << 20 and at["snapshots"] == ["one", "two"], at
-        assert host.run("events", "at", "a", "--seq", 0, "--json", *more).json["segments"] == 0
-        diff = host.run("events", "diff", "a", "--from-seq", first, "--to-seq", second, "--json", *more).json["runs"]
+        assert host.run("events", "at", volume, "--seq", 0, "--json", *more).json["segments"] == 0
+        diff = host.run("events", "diff", volume, "--from-seq", first, "--to-seq", second, "--json", *more).json["runs"]
         assert [r for r in diff if r["kind"] == "data"] == [{"lba": 9, "count": 1, "kind": "data"}], diff
         gone = {r["lba"] + i for r in diff if r["kind"] != "data" for i in range(r["count"])}
         assert 11 in gone and gone <= {11, 20, 21}, diff
-        back = host.run("events", "diff", "a", "--from-seq", second, "--to-seq", first, "--json", *more).json["runs"]
+        back = host.run("events", "diff", volume, "--from-seq", second, "--to-seq", first, "--json", *more).json["runs"]
         assert {"lba": 11, "count": 1, "kind": "data"} in back, back
-        assert host.run("events", "diff", "a", "--from-seq", first, "--to-seq", first, "--json", *more).json["runs"] == []
-        host.run("events", "at", "a", "--seq", 100000, *more, code=10)
+        assert host.run("events", "diff", volume, "--from-seq", first, "--to-seq", first, "--json", *more).json["runs"] == []
+        host.run("events", "at", volume, "--seq", 100000, *more, code=10)
         return entries
 
     live = look()

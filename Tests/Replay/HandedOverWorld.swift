@@ -150,3 +150,14 @@ extension VolumeWorld {
 extension NameOutcome {
   var isCommitted: Bool { if case .committed = self { true } else { false } }
 }
+
+/// `ELIDE_BUCKET=DIR swift test --filter HandedOverBucket` leaves such a bucket there, to try commands on.
+@Suite struct HandedOverBucket {
+  @Test(.enabled(if: ProcessInfo.processInfo.environment["ELIDE_BUCKET"] != nil)) func isKept() throws {
+    let place = try #require(ProcessInfo.processInfo.environment["ELIDE_BUCKET"])
+    let world = try HandedOverWorld()
+    let copy = try LocalStore(root: place, world: world.world.world)
+    _ = try AuditExport(from: world.store, to: copy, bodies: true).name("db")
+    for name in ["web", "old", "new"] { _ = try AuditExport(from: world.store, to: copy, bodies: true).name(name) }
+  }
+}

@@ -7,164 +7,68 @@ import Foundation
 
 struct EventsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "events", abstract: "Read, check and replay a volume's history.",
-    discussion: "Example:\n  elide events log vm1 --last 20",
+    commandName: "events", abstract: "Read, check and replay the history of names and volumes.",
+    discussion: """
+      Example:
+        elide events log vm1 --last 20
+        elide events verify vm1 --store file:///mnt/copy-of-the-bucket
+
+      A name's history is its log: who owned it, when it changed hands, which volumes it has had. A volume's is its journal: what
+      happened to its data. A store, or a copy of one, is all that is needed.
+      """,
     subcommands: [
       EventsLog.self, EventsTail.self, EventsShow.self, EventsVerify.self, EventsReplay.self, EventsAt.self, EventsDiff.self,
-      EventsExport.self,
+      EventsBlame.self, EventsExport.self,
     ])
 }
 
-/// Which volume, and whose telling of its history: this host's journal where there is one, else the store's pages.
-struct HistoryOptions: ParsableArguments {
-  @OptionGroup var options: GlobalOptions
-  @Argument(help: "Name or ULID.") var volume: String
-  @Flag(name: .long, help: "Read the store's pages, also where this host has the journal.") var fromStore = false
-  @Option(name: .long, help: ArgumentHelp("The volume's public key, 64 hex digits: makes signatures anchored.", valueName: "hex"))
-  var key: String?
-
-  struct Place {
-    let engine: Engine
-    let volume: ULID
-    let source: HistorySource
-    let auditor: Auditor
-  }
-
-  func place() throws -> Place {
-    let engine = try options.engine(createStore: false)
-    let id = try engine.volume(VolumeSource(volume).base)
-    let hasJournal = engine.world.files.exists(engine.directory.volume(id).journal)
-    var trusted: [ULID: [UInt8]] = [:]
-    if let key {
-      guard let bytes = decodeHexadecimal(key), bytes.count == 32 else { throw ElideError(.usage, "--key takes 64 hex digits") }
-      trusted[id] = bytes
-    }
-    return Place(
-      engine: engine, volume: id, source: hasJournal && !fromStore ? .local : .store, auditor: engine.auditor(trusting: trusted))
-  }
-}
-
-/// An entry for people and for programs.
-enum EntryPrinter {
-  static func line(_ entry: Entry) -> String {
-    let e = entry.envelope
-    return "\(pad("\(e.seq)", 7)) \(e.at)  \(pad(e.kind, 18)) \(e.actor.prefix(8))  \(detail(entry))"
-  }
-
-  private static func pad(_ text: String, _ width: Int) -> String {
-    text + String(repeating: " ", count: max(0, width - text.count))
-  }
-
-  static func detail(_ entry: Entry) -> String {
-    switch entry.event {
-    case .created(let g): "\(ByteSize.text(g.size))"
-    case .forked(let g, let l), .continued(let g, let l): "\(ByteSize.text(g.size)) from \(l.parent):\(l.seq)"
-    case .imported(let g, let source, _): "\(ByteSize.text(g.size)) from \(source)"
-    case .opened(let wal, let frame, _, let discarded): "wal \(wal), last frame \(frame), \(discarded) discarded"
-    case .walOpened(let wal): "wal \(wal)"
-    case .segmentSealed(let s): "segment \(s.segment), \(s.blocks) blocks of its own"
-    case .segmentEncoded(let e): "segment \(e.segment), \(e.units) units, \(ByteSize.text(e.length))"
-    case .segmentUploaded(let n, let hash): "segment \(n), \(hash.hex.prefix(16))"
-    case .snapshotTaken(let id, let label, let after): "\(label) (\(id)), after wal \(after)"
-    case .snapshotDeleted(let id): "\(id)"
-    case .resized(let size, let after): "\(ByteSize.text(size)), after wal \(after)"
-    case .mapRooted(let seq, let root): "entry \(seq): \(root.hex.prefix(16))"
-    case .objectPlanned(let key): key
-    case .bound(let name, let seq, _): "\(name) by entry \(seq)"
-    case nil: "(unknown kind)"
-    default: ""
-    }
-  }
-
-  private struct Line: Encodable {
-    let seq: UInt64
-    let kind: String
-    let at: String
-    let actor: String
-    let incarnation: String
-    let epoch: UInt64
-    let hash: String
-    let page: UInt64?
-    let request: String?
-    let reason: String?
-    let toml: String
-  }
-
-  /// One JSON object on one line.
-  static func json(_ entry: Entry, page: UInt64?) throws {
-    let e = entry.envelope
-    try Output.json(
-      Line(
-        seq: e.seq, kind: e.kind, at: e.at, actor: e.actor, incarnation: e.incarnation.description, epoch: e.epoch,
-        hash: entry.hash.hex, page: page, request: e.request, reason: e.reason, toml: String(decoding: entry.raw, as: UTF8.self)),
-      pretty: false)
-  }
-
-  /// Walks a history's entries with their pages until `body` returns false.
-  static func walk(_ place: HistoryOptions.Place, _ body: (Entry, UInt64?) throws -> Bool) throws {
-    let history = try place.auditor.history(of: place.volume, from: place.source)
-    defer { history.close() }
-    let log = "volume/\(place.volume)"
-    var seq: UInt64 = 0
-    while true {
-      let next: (raw: [UInt8], page: UInt64?)?
-      do throws(ReplayError) { next = try history.next() } catch { throw ElideError(error, place.volume) }
-      guard let (raw, page) = next else { return }
-      let entry: Entry
-      do throws(EntryError) { entry = try EntryCodec.decode(raw, of: log, at: seq) } catch {
-        throw ElideError(.fault, "\(log), entry \(seq): \(error)")
-      }
-      if try !body(entry, page) { return }
-      seq += 1
-    }
-  }
+struct JoinOption: ParsableArguments {
+  @Flag(name: .long, help: "Of a name: with the journals of its volumes, as far as they are published.") var volume = false
 }
 
 struct EventsLog: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "log", abstract: "Print a volume's entries.", discussion: "Example:\n  elide events log vm1 --last 20")
-  @OptionGroup var history: HistoryOptions
+    commandName: "log", abstract: "Print entries.", discussion: "Example:\n  elide events log vm1 --last 20")
+  @OptionGroup var audit: AuditOptions
+  @OptionGroup var join: JoinOption
   @OptionGroup var json: JSONOption
   @Option(name: .long, help: "Only so many, the newest.") var last: Int?
 
   func run() throws {
-    var kept: [(Entry, UInt64?)] = []
-    try EntryPrinter.walk(history.place()) { entry, page in
-      kept.append((entry, page))
-      if let last, kept.count > max(1, 2 * last) { kept.removeFirst(kept.count - last) }
-      return true
-    }
-    for (entry, page) in kept.suffix(last ?? kept.count) {
-      if json.json { try EntryPrinter.json(entry, page: page) } else { print(EntryPrinter.line(entry)) }
-    }
+    let steps = try audit.place().timeline(joining: join.volume).poll()
+    let printer = StepPrinter(json: json.json, isJoined: join.volume)
+    for step in steps.suffix(max(0, last ?? steps.count)) { try printer.print(step) }
   }
 }
 
 struct EventsTail: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "tail", abstract: "Print the newest entries, and new ones as they commit.",
-    discussion: "Example:\n  elide events tail vm1\n\nEnds at Ctrl-C; with --no-follow at once.")
-  @OptionGroup var history: HistoryOptions
+    discussion: """
+      Example:
+        elide events tail vm1 --volume
+
+      Of a hand-over it shows both hosts' steps in order, with epoch, host, time since the step before (by the writers' clocks),
+      and whether the entry is what it should be. Ends at Ctrl-C; with --no-follow at once.
+      """)
+  @OptionGroup var audit: AuditOptions
+  @OptionGroup var join: JoinOption
   @OptionGroup var json: JSONOption
   @Option(name: .long, help: "Entries to begin with.") var last = 10
-  @Flag(name: .long, inversion: .prefixedNo, help: "Wait for new entries.") var follow = true
+  @Flag(name: [.customShort("f"), .long], inversion: .prefixedNo, help: "Wait for new entries.") var follow = true
+  @Option(name: .long, help: ArgumentHelp("How often the store is asked, in milliseconds.", valueName: "ms")) var interval = 500
 
   func run() throws {
     Interrupt.install()
-    var seen: UInt64?
+    let timeline = try audit.place().timeline(joining: join.volume)
+    let printer = StepPrinter(json: json.json, isJoined: join.volume)
+    var steps = try timeline.poll().suffix(max(0, last))
     while true {
-      var fresh: [(Entry, UInt64?)] = []
-      try EntryPrinter.walk(history.place()) { entry, page in
-        if seen.map({ entry.envelope.seq > $0 }) ?? true { fresh.append((entry, page)) }
-        return true
-      }
-      for (entry, page) in seen == nil ? Array(fresh.suffix(last)) : fresh {
-        if json.json { try EntryPrinter.json(entry, page: page) } else { print(EntryPrinter.line(entry)) }
-      }
+      for step in steps { try printer.print(step) }
       fflush(nil)
-      seen = fresh.last?.0.envelope.seq ?? seen
       if !follow || Interrupt.isSet { return }
-      for _ in 0..<5 where !Interrupt.isSet { usleep(100_000) }
+      for _ in 0..<max(1, interval / 50) where !Interrupt.isSet { usleep(50_000) }
+      steps = try timeline.poll()[...]
     }
   }
 }
@@ -172,51 +76,52 @@ struct EventsTail: ParsableCommand {
 struct EventsShow: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "show", abstract: "Print one entry as it stands in the log.", discussion: "Example:\n  elide events show vm1 42")
-  @OptionGroup var history: HistoryOptions
+  @OptionGroup var audit: AuditOptions
   @Argument(help: "Its number.") var seq: UInt64
 
   func run() throws {
-    var found = false
-    try EntryPrinter.walk(history.place()) { entry, page in
-      guard entry.envelope.seq == seq else { return true }
-      found = true
-      print("# sha256:\(entry.hash)" + (page.map { ", page \($0)" } ?? ", in no page yet"))
-      print(String(decoding: entry.raw, as: UTF8.self), terminator: "")
-      return false
+    guard let step = try audit.place().timeline(joining: false).poll().first(where: { $0.seq == seq }) else {
+      throw ElideError(.notFound, "\(audit.target) has no entry \(seq)")
     }
-    if !found { throw ElideError(.notFound, "\(history.volume) has no entry \(seq)") }
+    var about = "# sha256:\(step.hash)"
+    switch step.entry {
+    case .name(let slot): about += ", \(slot.key)"
+    case .volume(_, let page): about += page.map { ", page \($0)" } ?? ", in no page yet"
+    }
+    print(about + ", \(StepPrinter.word(step.check))")
+    print(String(decoding: step.raw, as: UTF8.self), terminator: "")
   }
 }
 
 struct EventsExport: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "export", abstract: "All entries as JSON, one object a line, for auditors.",
-    discussion: "Example:\n  elide events export vm1 --from-store > vm1.jsonl")
-  @OptionGroup var history: HistoryOptions
-
-  func run() throws {
-    try EntryPrinter.walk(history.place()) { entry, page in
-      try EntryPrinter.json(entry, page: page)
-      return true
-    }
-  }
-}
-
-struct EventsVerify: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "verify", abstract: "Check a volume's log: chain, signatures, legality, sums.",
+    commandName: "export", abstract: "Entries as JSON, one object a line; or a copy of the store that stands alone.",
     discussion: """
-      Works offline on this host's journal, and on a store or a copy of one:
-        elide events verify 01J… --from-store --store file:///mnt/audit --deep
+      Example:
+        elide events export vm1 --volume > vm1.jsonl
+        elide events export vm1 --to ./vm1-audit && elide events verify vm1 --no-bodies --store file://$PWD/vm1-audit
 
-      Exit code 4 when something is wrong.
+      The copy has the name's log, the keys of hosts and what they have seen, the logs it speaks of, and its volumes' pages with
+      those of their ancestors: enough to verify and to replay. With --bodies the data too.
       """)
-  @OptionGroup var history: HistoryOptions
-  @OptionGroup var json: JSONOption
-  @Flag(name: .long, help: "Read and check every segment's body too.") var deep = false
+  @OptionGroup var audit: AuditOptions
+  @OptionGroup var join: JoinOption
+  @Option(name: .long, help: ArgumentHelp("A directory for the copy.", valueName: "dir")) var to: String?
+  @Flag(name: .long, help: "With --to: segments and map checkpoints too.") var bodies = false
 
   func run() throws {
-    let place = try history.place()
-    try ReportPrinter.finish(place.auditor.verify(place.volume, from: place.source, deep: deep), json: json.json)
+    let place = try audit.place()
+    if let to {
+      let target = try Engine.openStore("file://\(absolute(to))", place.world, create: true)
+      let export = AuditExport(from: place.store, to: target, bodies: bodies)
+      let copied =
+        switch place.target {
+        case .name(let name): try export.name(name)
+        case .volume(let volume): try export.volume(volume)
+        }
+      return Output.note("\(copied.objects) objects, \(ByteSize.text(copied.bytes)), in \(absolute(to))")
+    }
+    let printer = StepPrinter(json: true, isJoined: true)
+    for step in try place.timeline(joining: join.volume).poll() { try printer.print(step) }
   }
 }

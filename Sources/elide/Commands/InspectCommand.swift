@@ -40,10 +40,11 @@ struct InspectPage: ParsableCommand {
     ])
     print("")
     var undecodable: [UInt64] = []
+    let printer = StepPrinter(json: false, isJoined: false)
     for (i, raw) in entries.enumerated() {
       let seq = h.firstSeq + UInt64(i)
       if let entry = try? EntryCodec.decode(raw, of: h.log, at: seq) {
-        print(EntryPrinter.line(entry))
+        try printer.print(Step(entry: .volume(entry, page: h.page), check: .sound))
       } else {
         undecodable.append(seq)
         print("\(seq) (not decodable)")

@@ -52,6 +52,7 @@ struct VerifyJSON: Encodable {
     let what: String
     let place: String
     let detail: String
+    init(_ f: VerifyReport.Fault) { (what, place, detail) = (f.what, f.place, f.detail) }
   }
   let volume: String
   let entries: UInt64
@@ -60,6 +61,10 @@ struct VerifyJSON: Encodable {
   let segments: UInt64
   let segmentBytes: UInt64
   let blocks: UInt64
+  let cut: UInt64?
+  let ended: Bool
+  let claims: UInt64
+  let witnessedPage: UInt64?
   let anchored: Bool
   let sound: Bool
   let faults: [Fault]
@@ -73,10 +78,14 @@ struct VerifyJSON: Encodable {
     segments = r.segments
     segmentBytes = r.segmentBytes
     blocks = r.blocks
+    cut = r.cut
+    ended = r.isEnded
+    claims = r.claims
+    witnessedPage = r.witnessedPage
     anchored = r.isAnchored
     sound = r.isSound
     faultsLeftOff = r.faultsLeftOff
-    faults = r.faults.map { Fault(what: $0.what, place: $0.place, detail: $0.detail) }
+    faults = r.faults.map(Fault.init)
   }
 }
 
@@ -86,16 +95,21 @@ enum ReportPrinter {
     if json {
       try Output.json(VerifyJSON(r))
     } else {
-      var checked = ["\(r.entries) entries"]
-      if r.pages > 0 { checked.append("\(r.pages) signed pages (\(r.isAnchored ? "anchored" : "unanchored") key)") }
-      if r.segments > 0 { checked.append("\(r.segments) segments") }
-      if r.segmentBytes > 0 { checked.append("\(ByteSize.text(r.segmentBytes)) of bodies") }
-      if r.blocks > 0 { checked.append("\(r.blocks) blocks") }
-      print("\(r.volume): checked " + checked.joined(separator: ", "))
-      for f in r.faults { print("FAULT \(f.what) at \(f.place): \(f.detail)") }
-      if r.faultsLeftOff > 0 { print("and \(r.faultsLeftOff) more") }
+      text(r)
       print(r.isSound ? "sound" : "NOT SOUND")
     }
     if !r.isSound { throw ExitCode(4) }
+  }
+
+  /// What was checked, and what is wrong.
+  static func text(_ r: VerifyReport) {
+    var checked = ["\(r.entries) entries"]
+    if r.pages > 0 { checked.append("\(r.pages) signed pages (\(r.isAnchored ? "anchored" : "unanchored") key)") }
+    if r.segments > 0 { checked.append("\(r.segments) segments") }
+    if r.segmentBytes > 0 { checked.append("\(ByteSize.text(r.segmentBytes)) of bodies") }
+    if r.blocks > 0 { checked.append("\(r.blocks) blocks") }
+    print("\(r.volume): checked " + checked.joined(separator: ", "))
+    for f in r.faults { print("FAULT \(f.what) at \(f.place): \(f.detail)") }
+    if r.faultsLeftOff > 0 { print("and \(r.faultsLeftOff) more") }
   }
 }

@@ -16,8 +16,13 @@ package struct NameAuditor {
     self.kept = kept
   }
 
-  /// - Parameter deep: reads and checks every segment's body and every map checkpoint too.
-  package func verify(_ name: String, deep: Bool = false, volumes: Bool = true) throws(ElideError) -> NameReport {
+  /// - Parameters:
+  ///   - deep: reads and checks every segment's body and every map checkpoint too.
+  ///   - volumes: the page logs of the name's volumes too.
+  ///   - bodies: false for a copy that was made without them.
+  package func verify(
+    _ name: String, deep: Bool = false, volumes: Bool = true, bodies: Bool = true
+  ) throws(ElideError) -> NameReport {
     let history = try NameHistory(name, store: store)
     let witnesses = try StoreWitnesses(store)
     let claims = try (kept + witnesses.claims + StoreWitnesses.hint(name, store)).filter { $0.name == name }
@@ -40,7 +45,7 @@ package struct NameAuditor {
     }
     report.faults += checkpoints.compactMap(\.fault)
     hosts(history, witnesses, &report)
-    if volumes { try verifyVolumes(history, deep: deep, &report) }
+    if volumes { try verifyVolumes(history, deep: deep, bodies: bodies, &report) }
     return report
   }
 
@@ -165,7 +170,9 @@ package struct NameAuditor {
 
   // MARK: Volumes
 
-  private func verifyVolumes(_ history: NameHistory, deep: Bool, _ report: inout NameReport) throws(ElideError) {
+  private func verifyVolumes(
+    _ history: NameHistory, deep: Bool, bodies: Bool, _ report: inout NameReport
+  ) throws(ElideError) {
     let episodes = history.episodes
     for episode in episodes {
       let volume = episode.episode.volume
@@ -176,6 +183,7 @@ package struct NameAuditor {
       var check = PageVerifier(store: store, volume: volume, key: episode.episode.key)
       check.isAnchored = true
       check.deep = deep
+      check.lacksBodies = !bodies
       check.mayLackBodies = episode.isReaped
       check.mustBeEnded = episode.mustBeEnded
       check.basis = episode.episode.basis

@@ -23,11 +23,12 @@ package final class LocalHistory: History {
   package let volume: ULID
   private let store: any JournalStore
   private let last: UInt64?
-  private var seq: UInt64 = 0
+  private var seq: UInt64
 
-  package init(volume: ULID, store: any JournalStore) {
+  package init(volume: ULID, store: any JournalStore, from seq: UInt64 = 0) {
     self.volume = volume
     self.store = store
+    self.seq = seq
     last = store.head?.seq
   }
 
