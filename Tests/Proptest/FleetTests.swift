@@ -78,7 +78,7 @@ import Testing
 
   @Test func lives() {
     sweep(
-      "lives", Budget(seeds: 1..<2000, operations: 24_000),
+      "lives", Budget(seeds: 1..<2000, operations: 60_000),
       mustMeet: [
         "power losses", "kills", "opened", "cuts reported", "copies checked", "evictions", "forks", "forks of snapshots",
         "cuts for a fork", "imports", "resized", "grew under its guest", "snapshots published", "snapshots opened elsewhere",

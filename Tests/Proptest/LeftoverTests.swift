@@ -27,16 +27,19 @@ import Testing
     #expect(!named.isEmpty && world.fault == nil)
   }
 
-  /// An import that a crash cut keeps what it had not uploaded; the next of that name gives it back.
+  /// An import that a crash cut keeps what it had not uploaded; the next use of the name ends it and gives that back.
   @Test func whatAnImportKept() throws {
     let host = SimHost(seed: 3, bucket: SimBucket())
+    try host.files.replaceFile("/image", with: [UInt8](repeating: 7, count: 64 * 4096))
     host.faults.armCrash(site: "commit journal", .before)
-    #expect(throws: (any Error).self) { try host.process().createVolume(name: "vm", size: 1 << 20) }
+    #expect(throws: (any Error).self) { try host.process().importImage(name: "vm", path: "/image") { _ in true } }
     host.crash(.processKill)
-    let left = try #require(try host.process().names.get("vm")).volume
-    let kept = "/data/cache/\(left)/0000000000000001"
+    let left = try #require(try host.process().names.makings("vm").first)
+    #expect(left.kind == .imported)
+    let kept = "/data/cache/\(left.volume)/0000000000000001"
     try make(host.files, kept)
     _ = try host.process().createVolume(name: "vm", size: 1 << 20)
     #expect(!host.files.exists(kept) && !host.files.exists(parentDirectory(kept)))
+    #expect(!host.files.exists("/data/volumes/\(left.volume)"))
   }
 }

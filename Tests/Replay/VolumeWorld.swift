@@ -37,7 +37,7 @@ final class VolumeWorld {
   let executor = SimExecutor()
   var configuration = KeeperConfiguration()
   /// LMDB wants one object per directory and process.
-  private var names: [String: LMDBNameTable] = [:]
+  private var names: [String: LMDBEnvironment] = [:]
 
   init() {
     root = NSTemporaryDirectory() + "elide-life-\(UUID().uuidString)"
@@ -53,11 +53,12 @@ final class VolumeWorld {
     let world = world
     let directory = DataDirectory(root: "\(root)/\(name)")
     try world.files.makeDirectory(directory.root)
-    let table = try names[name] ?? LMDBNameTable(directory.names, world.files)
+    let table = try names[name] ?? LMDBNameTable.environment(directory.names, world.files)
     names[name] = table
     return try Engine(
-      world: world, directory: directory, store: try store ?? self.store(), names: table,
-      journals: LMDBJournals(files: world.files), executor: executor, configuration: configuration,
+      world: world, directory: directory, store: try store ?? self.store(),
+      names: LMDBNameRows(table), oldNames: LMDBNameTable(table), journals: LMDBJournals(files: world.files), executor: executor,
+      configuration: configuration,
       waiter: StepWaiter(executor, clock))
   }
 }

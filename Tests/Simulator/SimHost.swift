@@ -23,7 +23,7 @@ package final class SimWaiter: Waiter, @unchecked Sendable {
 package final class SimHost {
   package let faults: SimFaults
   package let files: SimFiles
-  package let names: SimNameTable
+  package let names: SimNameRows
   package let journals: SimJournals
   package let clock: SimClock
   package let executor = SimExecutor()
@@ -34,7 +34,7 @@ package final class SimHost {
   package init(seed: UInt64, bucket: SimBucket, clock: SimClock = SimClock(), fileCapacity: Int = 4 << 20) {
     faults = SimFaults(seed: seed)
     files = SimFiles(seed: seed, faults: faults, fileCapacity: fileCapacity)
-    names = SimNameTable(faults: faults)
+    names = SimNameRows(faults: faults)
     journals = SimJournals(faults: faults)
     self.clock = clock
     journals.isFull = { [files] in files.spaceUsed + 4096 > files.spaceLimit }

@@ -47,6 +47,6 @@ package final class SimNameRows: NameRows, @unchecked Sendable {
   }
 
   private func apply(_ changes: [NameRowChange]) {
-    for c in changes { tables[c.table, default: [:]][c.key] = c.value }
+    for c in changes where !c.regresses(from: tables[c.table]?[c.key]) { tables[c.table, default: [:]][c.key] = c.value }
   }
 }

@@ -3,59 +3,41 @@ import ElideIO
 import ElideProjections
 
 extension Engine {
-  /// Makes a writable child of a published cut: of a local volume (what it holds now is published first), of a snapshot, or
-  /// of any volume in the store by its ULID.
+  /// Makes a writable child of a published cut: of a local volume (what it holds now is published first), of a snapshot, or of
+  /// any volume in the store by its name or ULID.
   ///
-  /// - Parameters:
-  ///   - key: the parent's public key, if the caller knows it; a volume of this data directory needs none.
-  ///   - cutServed: asks the process that serves a local volume to publish what it holds (through its control socket).
-  ///     Without it a volume that is being served cannot be forked at its newest state.
+  /// - Parameter cutServed: asks the process that serves a local volume to publish what it holds. Without it a volume that is
+  ///   being served cannot be forked at its newest state.
   package func createFork(
-    name: String, from source: VolumeSource, key: [UInt8]? = nil, cutServed: ((ULID) throws(ElideError) -> Void)? = nil
+    name: String, from source: VolumeSource, cutServed: ((ULID) throws(ElideError) -> Void)? = nil
   ) throws(ElideError) -> VolumeSummary {
-    if let fault = VolumeName.fault(name) { throw ElideError(.usage, "the name '\(name)' \(fault)") }
-    if let row = try names.get(name), !row.flags.contains(.creating) {
-      throw ElideError(.usage, "the name '\(name)' is taken, by volume \(row.volume)")
-    }
-    let parent = try volume(source.base)
-    let published = try publishedPoint(parent, source, key, cutServed)
-    let state = published.tables.state
-    let lineage = Lineage(
-      parent: parent, seq: published.point, page: published.page, pageHash: published.pageHash, parentKey: published.key,
-      firstSegment: state.nextSegment)
-    let made = try makeVolume(
-      name: name, inherited: published.tables.inheritance, checkpoint: published.isAtCheckpoint ? published.checkpoint : nil
-    ) { key in .forked(Genesis(size: state.size, key: key), from: lineage) }
-    do throws(ElideError) { return try made.publish() } catch {
-      made.abandon()
-      throw error
-    }
+    let report = try Lifecycle(self).fork(name, source, CommandContext(), cutServed)
+    return try made(report)
   }
 
   /// Reads a published point of a volume; publishes first what only this host has.
-  private func publishedPoint(
-    _ volume: ULID, _ source: VolumeSource, _ key: [UInt8]?, _ cutServed: ((ULID) throws(ElideError) -> Void)?
+  func publishedPoint(
+    _ found: FoundVolume, _ source: VolumeSource, _ cutServed: ((ULID) throws(ElideError) -> Void)?
   ) throws(ElideError) -> PublishedVolume {
-    var trusted = key
-    let isLocal = world.files.exists(directory.volume(volume).key)
-    if isLocal { trusted = try KeyFile.read(world.files, directory.volume(volume).key)?.publicKey }
+    let volume = found.volume
+    let isLocal = mayWrite(found)
     let reader = publishedReader
     switch source.point {
-    case .seq(let seq): return try reader.open(volume, at: seq, key: trusted)
+    case .seq(let seq): return try reader.open(volume, at: seq, key: found.key)
     case .newest:
       if isLocal { try publishLocal(volume, cutServed) }
-      return try reader.open(volume, key: trusted)
+      return try reader.open(volume, key: found.key)
     case .snapshot(let label):
       if isLocal, let state = try localState(volume) {
         guard let snapshot = state.snapshots.first(where: { $0.label == label }) else { throw noSnapshot(label, volume) }
         let cut = try closedStatus(volume).cut
         if let point = snapshot.point, let cut, point <= cut {} else { try publishLocal(volume, cutServed) }
       }
-      let newest = try reader.open(volume, key: trusted)
+      let newest = try reader.open(volume, key: found.key)
       guard let point = newest.tables.state.snapshots.first(where: { $0.label == label })?.point else {
         throw noSnapshot(label, volume)
       }
-      return point == newest.point ? newest : try reader.open(volume, at: point, key: trusted)
+      return point == newest.point ? newest : try reader.open(volume, at: point, key: found.key)
     }
   }
 
@@ -88,9 +70,14 @@ extension Engine {
       opening.tables.state.openWALs.isEmpty && opening.recovered.intent == nil && opening.recovered.wals.isEmpty
       && opening.journal.head.map { $0.seq < opening.recovered.pageLog.nextSeq } ?? true
     if isComplete { return }
+    try opening.requireUnfenced()
     if !opening.tables.state.openWALs.isEmpty { try opening.commitOpened() }
     let wake = try waiter.makeWake()
     let keeper = opening.keeper(front: Mailbox(capacity: 4096), isServed: false) { wake.signal() }
+    // A crash came before the fork's first page could name one.
+    if opening.tables.state.lineage != nil, keeper.pageLog.checkpoint == nil, keeper.checkpoint == nil {
+      keeper.wantsCheckpoint = true
+    }
     defer { keeper.closeFiles() }
     let reply = Reply<Void>()
     _ = keeper.requests.send(.finish(ship: true, reply))
@@ -100,6 +87,14 @@ extension Engine {
 }
 
 extension LocalOpening {
+  /// A volume whose name is another host's writes nothing more, until an entry gives it a right anew.
+  package func requireUnfenced() throws(ElideError) {
+    guard tables.state.isFenced else { return }
+    let name = tables.state.boundName ?? ""
+    throw ElideError(
+      .fenced, "volume \(tables.volume) was fenced: '\(name)' is another host's; what it held is kept, see 'elide volume status'")
+  }
+
   /// The keeper of the opened volume. One per opening.
   package func keeper(
     front: Mailbox<FrontMessage>, isServed: Bool, wake: @escaping @Sendable () -> Void

@@ -2,142 +2,163 @@ import ElideEvents
 import ElideIO
 import ElideProjections
 
-/// A volume that is being made: reserved, with a directory, a key, a journal with its genesis, and a keeper without a
-/// device. Either `publish` ends it, or `abandon`; a crash leaves a reserved name that the next create takes over.
+/// A volume's place on this host before it has a history: a directory, its lock, and a key that is on disk. Whoever has it is
+/// the only one who makes the volume; a crash leaves a `Making` row, and `Lifecycle.settle` goes on or clears away.
+///
+/// Owned by one thread.
+package final class PreparedVolume {
+  package let engine: Engine
+  package let making: Making
+  package let key: SigningKey
+  private let lock: FileID
+  private var isOver = false
+
+  init(engine: Engine, making: Making, key: SigningKey, lock: FileID) {
+    self.engine = engine
+    self.making = making
+    self.key = key
+    self.lock = lock
+  }
+
+  package var volume: ULID { making.volume }
+
+  /// Begins the journal with `genesis`, which is given the volume's public key. `inherited`: what a fork begins with; its first
+  /// page names `checkpoint` (a parent's) when that is exactly there, or one of its own.
+  package func begin(
+    inherited: BaseState? = nil, checkpoint: CheckpointLocator? = nil, genesis: ([UInt8]) -> VolumeEvent
+  ) throws(ElideError) -> NewVolume {
+    precondition(!isOver, "a volume begins once")
+    return try engine.begin(self, inherited, checkpoint, genesis)
+  }
+
+  /// Gives everything on this host back, the key too: only when it is certain that no entry grants the volume, now or later.
+  package func discard() {
+    guard !isOver else { return }
+    leave()
+    engine.world.files.removeTree(engine.directory.volume(volume).root)
+    engine.world.files.removeTree(engine.cache.directory(volume))
+    try? engine.names.end(making)
+  }
+
+  /// Lets go and keeps everything, for whoever settles it later.
+  package func leave() {
+    guard !isOver else { return }
+    isOver = true
+    engine.world.files.close(lock)
+  }
+}
+
+/// A volume that is being made and has a history: a journal with its genesis, and a keeper without a device. `publish` ends it; a
+/// crash leaves what the next process publishes.
 ///
 /// Owned by one thread.
 package final class NewVolume {
-  package let engine: Engine
-  package let name: String
-  package let volume: ULID
+  package let prepared: PreparedVolume
   package let keeper: VolumeKeeper
   package let tables: VolumeTables
-  private let context: KeeperContext
-  private let row: NameRow
-  private let lock: FileID
   private let journalStore: any JournalStore
   private let wake: WakeEvent
-  private var isOver = false
+  private var isClosed = false
 
   init(
-    engine: Engine, name: String, context: KeeperContext, keeper: VolumeKeeper, tables: VolumeTables, row: NameRow, lock: FileID,
-    journalStore: any JournalStore, wake: WakeEvent
+    _ prepared: PreparedVolume, keeper: VolumeKeeper, tables: VolumeTables, journalStore: any JournalStore, wake: WakeEvent
   ) {
-    self.engine = engine
-    self.name = name
-    self.context = context
-    volume = context.volume
+    self.prepared = prepared
     self.keeper = keeper
     self.tables = tables
-    self.row = row
-    self.lock = lock
     self.journalStore = journalStore
     self.wake = wake
   }
+
+  package var engine: Engine { prepared.engine }
+  package var volume: ULID { prepared.volume }
 
   /// Steps the keeper until `isDone`, giving up after `milliseconds` without an end or when it halts.
   package func drive(milliseconds: UInt64 = .max, until isDone: () -> Bool) throws(ElideError) {
     try engine.drive(keeper, wake, milliseconds: milliseconds, until: isDone)
   }
 
-  /// Ships everything, publishes the page log, and makes the name usable.
-  package func publish(flags: NameRow.Flags = [], milliseconds: UInt64 = 120_000) throws(ElideError) -> VolumeSummary {
+  /// Ships everything and publishes the page log: any host can open the volume after it. Returns the cut.
+  package func publish(milliseconds: UInt64 = 120_000) throws(ElideError) -> Cut {
     let reply = Reply<Void>()
     _ = keeper.requests.send(.finish(ship: true, reply))
     try drive(milliseconds: milliseconds) { reply.poll() != nil }
     if case .failure(let error) = reply.poll() { throw error }
-    var ready = row
-    ready.flags = flags
-    guard try engine.names.replace(name, row, with: ready) else {
-      throw ElideError(.failed, "the name '\(name)' was taken by another process meanwhile")
-    }
-    release()
-    return engine.summary(ready, tables.state)
+    guard let last = keeper.pageLog.last else { throw ElideError(.failed, "volume \(volume) has no page") }
+    return Cut(volume: volume, seq: last.cut, page: last.page, pageHash: last.hash)
   }
 
-  /// Gives everything on this host back; what the store already has of it is nobody's. Safe to call after `publish`.
-  package func abandon() {
-    guard !isOver else { return }
-    release()
-    context.world.files.removeTree(context.directory.root)
-    context.world.files.removeTree(engine.cache.directory(volume))
-    _ = try? engine.names.replace(name, row, with: nil)
-  }
-
-  private func release() {
-    guard !isOver else { return }
-    isOver = true
+  /// Closes the journal; the place stays `prepared`'s. Safe to call twice.
+  package func close() {
+    guard !isClosed else { return }
+    isClosed = true
     journalStore.close()
-    context.world.files.close(lock)
   }
 }
 
 extension Engine {
-  func context(_ volume: ULID, key: SigningKey) -> KeeperContext {
+  func context(_ volume: ULID, key: SigningKey, grant: ServiceGrant? = nil) -> KeeperContext {
     KeeperContext(
       volume: volume, directory: directory.volume(volume), key: key,
-      identity: JournalIdentity(actor: host.id, incarnation: ULID(clock: world.clock, random: world.random)), world: world,
-      store: store, executor: executor, cache: cache, reserve: reserve, configuration: configuration, retry: retry)
+      identity: JournalIdentity(
+        actor: host.id, incarnation: ULID(clock: world.clock, random: world.random), epoch: grant?.epoch ?? 0), world: world,
+      store: store, executor: executor, cache: cache, reserve: reserve, configuration: configuration, retry: retry,
+      ownership: grant.map { OwnershipCheck(names, $0) })
   }
 
-  /// Makes a volume up to its genesis, which `genesis` gives for the volume's new key. `inherited`: what a fork begins
-  /// with; its first page names `checkpoint` (a parent's) when that is exactly there, or one of its own.
-  package func makeVolume(
-    name: String, inherited: BaseState? = nil, checkpoint: CheckpointLocator? = nil, genesis: ([UInt8]) -> VolumeEvent
-  ) throws(ElideError) -> NewVolume {
+  /// Makes a new volume's place for `name`: when it returns directory and key are on disk, and the row says so.
+  package func prepareVolume(_ name: String, _ kind: Making.Kind) throws(ElideError) -> PreparedVolume {
     if let fault = VolumeName.fault(name) { throw ElideError(.usage, "the name '\(name)' \(fault)") }
     _ = try StoreFormat.readOrMake(store, world)
     try StoreFormat.publish(host, to: store)
-    let volume = ULID(clock: world.clock, random: world.random)
-    let row = try reserve(name, volume)
+    let making = Making(name: name, volume: ULID(clock: world.clock, random: world.random), kind: kind)
+    let place = directory.volume(making.volume)
     var ready = false
-    defer { if !ready { _ = try? names.replace(name, row, with: nil) } }
-    let made = try begin(row, inherited, checkpoint, genesis)
-    ready = true
-    return made
+    defer { if !ready { world.files.removeTree(place.root) } }
+    do throws(Errno) { try place.make(world.files) } catch { throw ElideError(error, doing: "make \(place.root)") }
+    let lock = try VolumeLock.take(world.files, place, making.volume)
+    defer { if !ready { world.files.close(lock) } }
+    // Locked before others can know of it: whoever finds the row and the lock free knows that its maker is gone.
+    try names.begin(making)
+    do throws(ElideError) {
+      let key = try KeyFile.readOrMake(world, place.key)
+      ready = true
+      return PreparedVolume(engine: self, making: making, key: key, lock: lock)
+    } catch {
+      try? names.end(making)
+      throw error
+    }
   }
 
-  /// Puts the name's row, or takes over what a crash left of an earlier attempt.
-  private func reserve(_ name: String, _ volume: ULID) throws(ElideError) -> NameRow {
-    let row = NameRow(name: name, volume: volume, flags: .creating)
-    let seen = try names.get(name)
-    if let seen {
-      guard seen.flags.contains(.creating) else {
-        throw ElideError(.usage, "the name '\(name)' is taken, by volume \(seen.volume)")
-      }
-      let left = directory.volume(seen.volume)
-      if world.files.exists(left.root) {
-        let lock = try VolumeLock.take(world.files, left, seen.volume)
-        defer { world.files.close(lock) }
-        world.files.removeTree(left.root)
-      }
-      // What an import had not uploaded is kept from eviction.
-      world.files.removeTree(cache.directory(seen.volume))
+  /// Takes over what a process that is gone was making. `.owned` while it lives; nil when nothing of it is on disk.
+  package func takeOver(_ making: Making) throws(ElideError) -> PreparedVolume? {
+    let place = directory.volume(making.volume)
+    guard world.files.exists(place.root) else { return nil }
+    let lock = try VolumeLock.take(world.files, place, making.volume)
+    do throws(ElideError) {
+      let key = try KeyFile.readOrMake(world, place.key)
+      return PreparedVolume(engine: self, making: making, key: key, lock: lock)
+    } catch {
+      world.files.close(lock)
+      throw error
     }
-    guard try names.replace(name, seen, with: row) else {
-      throw ElideError(.usage, "the name '\(name)' is being taken by another process")
-    }
-    return row
   }
 
-  private func begin(
-    _ row: NameRow, _ inherited: BaseState?, _ checkpoint: CheckpointLocator?, _ genesis: ([UInt8]) -> VolumeEvent
+  fileprivate func begin(
+    _ prepared: PreparedVolume, _ inherited: BaseState?, _ checkpoint: CheckpointLocator?, _ genesis: ([UInt8]) -> VolumeEvent
   ) throws(ElideError) -> NewVolume {
-    let files = world.files
-    let place = directory.volume(row.volume)
-    var ready = false
-    defer { if !ready { files.removeTree(place.root) } }
-    do throws(Errno) { try place.make(files) } catch { throw ElideError(error, doing: "make \(place.root)") }
-    let lock = try VolumeLock.take(files, place, row.volume)
-    defer { if !ready { files.close(lock) } }
-    let context = context(row.volume, key: try KeyFile.readOrMake(world, place.key))
+    let volume = prepared.volume
+    let context = context(volume, key: prepared.key)
     let journalStore: any JournalStore
-    do throws(JournalError) { journalStore = try journals.open(place, write: true) } catch { throw ElideError(error, row.volume) }
+    do throws(JournalError) { journalStore = try journals.open(context.directory, write: true) } catch {
+      throw ElideError(error, volume)
+    }
+    var ready = false
     defer { if !ready { journalStore.close() } }
     let journal = Journal(
       store: journalStore, log: context.log, identity: context.identity, clock: world.clock, random: world.random)
     let event = genesis(context.key.publicKey)
-    let tables = VolumeTables(VolumeFold(volume: row.volume, inherited: inherited))
+    let tables = VolumeTables(VolumeFold(volume: volume, inherited: inherited))
     if let fault = tables.state.fault(event) { throw ElideError(.usage, "the volume cannot be made: \(fault)") }
     var recovered = RecoveredKeeper()
     do throws(JournalError) {
@@ -153,17 +174,15 @@ extension Engine {
         _ = try journal.append(
           [], rows: [(RowKey.checkpoint, recovered.checkpoint?.encodeRow()), (RowKey.pages, recovered.pageLog.encodeRow())])
       }
-    } catch { throw ElideError(error, row.volume) }
-    try publishDocument(context, tables.state)
+    } catch { throw ElideError(error, volume) }
+    try publishDocument(prepared, size: tables.state.size, lineage: tables.state.lineage)
     let wake = try waiter.makeWake()
     let keeper = VolumeKeeper(
       context: context, journal: journal, tables: tables, segments: VolumeSegments(directory: tables.directory, cache: cache),
       encodings: Encodings(store: store), recovered: recovered, front: Mailbox(capacity: 16), wake: { wake.signal() })
     keeper.wantsCheckpoint = inherited != nil && checkpoint == nil
     ready = true
-    return NewVolume(
-      engine: self, name: row.name, context: context, keeper: keeper, tables: tables, row: row, lock: lock,
-      journalStore: journalStore, wake: wake)
+    return NewVolume(prepared, keeper: keeper, tables: tables, journalStore: journalStore, wake: wake)
   }
 
   /// The checkpoint that a fork is opened from on this host, whichever its first page names.
@@ -185,14 +204,13 @@ extension Engine {
     return kept
   }
 
-  private func publishDocument(_ context: KeeperContext, _ state: VolumeState) throws(ElideError) {
+  /// `volume.toml`: size, key and lineage for whoever reads the volume. Puts nothing when it is there.
+  package func publishDocument(_ prepared: PreparedVolume, size: UInt64, lineage: Lineage?) throws(ElideError) {
     let created = Timestamp.text(milliseconds: world.clock.wallMilliseconds())
     let document = VolumeDocument(
-      volume: context.volume, size: state.size, key: context.key.publicKey, lineage: state.lineage, created: created)
-    let bytes = document.encode { context.key.sign($0) }
-    do throws(StoreError) { try store.occupy(StoreLayout.document(context.volume), bytes) } catch {
-      throw ElideError(error)
-    }
+      volume: prepared.volume, size: size, key: prepared.key.publicKey, lineage: lineage, created: created)
+    let bytes = document.encode { prepared.key.sign($0) }
+    do throws(StoreError) { try store.occupy(StoreLayout.document(prepared.volume), bytes) } catch { throw ElideError(error) }
   }
 
   // MARK: Driving

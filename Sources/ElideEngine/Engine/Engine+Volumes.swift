@@ -17,10 +17,13 @@ package struct VolumeSummary: Equatable, Sendable {
   package var parent: (volume: ULID, seq: UInt64)?
   /// Wall clock of its making, milliseconds since 1970.
   package var created: UInt64
+  /// What the name is (`NameState.Phase`), and the host that owns it, as far as this host has read its log.
+  package var phase: String?
+  package var owner: String?
 
   package init(
     name: String?, volume: ULID, size: UInt64, isImage: Bool = false, isWritable: Bool = true,
-    parent: (volume: ULID, seq: UInt64)? = nil, created: UInt64 = 0
+    parent: (volume: ULID, seq: UInt64)? = nil, created: UInt64 = 0, phase: String? = nil, owner: String? = nil
   ) {
     self.name = name
     self.volume = volume
@@ -29,6 +32,8 @@ package struct VolumeSummary: Equatable, Sendable {
     self.isWritable = isWritable
     self.parent = parent
     self.created = created
+    self.phase = phase
+    self.owner = owner
   }
 
   package static func == (a: VolumeSummary, b: VolumeSummary) -> Bool {
@@ -39,7 +44,7 @@ package struct VolumeSummary: Equatable, Sendable {
 
 /// How far long work is. Called from the thread that called the engine, a few times a second at most.
 package struct WorkProgress: Equatable, Sendable {
-  package enum Step: String, Sendable { case digest, seal, upload, publish, verify, copy }
+  package enum Step: String, Sendable { case digest, seal, upload, publish, verify, copy, delete }
   package var step: Step
   /// Bytes, of `total` (0: not known).
   package var done: UInt64
@@ -55,45 +60,56 @@ package struct WorkProgress: Equatable, Sendable {
 package typealias ProgressHandler = (WorkProgress) -> Bool
 
 extension Engine {
-  func summary(_ row: NameRow, _ state: VolumeState) -> VolumeSummary {
-    VolumeSummary(
-      name: row.name, volume: row.volume, size: state.deviceSize, isImage: row.flags.contains(.image),
-      isWritable: world.files.exists(directory.volume(row.volume).key), parent: state.lineage.map { ($0.parent, $0.seq) },
-      created: row.volume.milliseconds)
+  /// A volume of this data directory, as the log of its name (as far as this host has read it) and its journal say.
+  func summary(_ volume: ULID, _ state: VolumeState, _ name: NameState?) -> VolumeSummary {
+    let isImage = state.source != nil
+    return VolumeSummary(
+      name: name?.name, volume: volume, size: state.deviceSize, isImage: isImage,
+      isWritable: world.files.exists(directory.volume(volume).key) && name?.phase != .readonly,
+      parent: state.lineage.map { ($0.parent, $0.seq) }, created: volume.milliseconds, phase: name?.phase.rawValue,
+      owner: name?.owner)
   }
 
   /// Makes an empty volume of `size` bytes, published so that any host can open it.
   package func createVolume(name: String, size: UInt64) throws(ElideError) -> VolumeSummary {
-    guard size >= 512, size % 512 == 0, size <= 1 << 50 else {
-      throw ElideError(.usage, "\(size) bytes is not a size: a multiple of 512, at most 2^50")
-    }
-    let made = try makeVolume(name: name) { key in .created(Genesis(size: size, key: key)) }
-    do throws(ElideError) { return try made.publish() } catch {
-      made.abandon()
-      throw error
-    }
+    let report = try Lifecycle(self).perform(.create(name: name, size: size, from: nil))
+    return try made(report)
   }
 
-  /// The volume that a name or ULID stands for.
-  package func volume(_ base: VolumeSource.Base) throws(ElideError) -> ULID {
-    switch base {
-    case .volume(let volume): return volume
-    case .name(let name):
-      guard let row = try names.get(name), !row.flags.contains(.creating) else {
-        throw ElideError(.notFound, "there is no volume named '\(name)' in \(directory.root)")
-      }
-      return row.volume
+  /// What a command that makes a volume has made. Its outcome must be known.
+  package func made(_ report: LifecycleReport) throws(ElideError) -> VolumeSummary {
+    if report.outcome == .unknown { throw ElideError(.unknown, report.message) }
+    guard let text = report.volume, let volume = ULID(text), let state = try localState(volume) else {
+      throw ElideError(.failed, report.message)
     }
+    return summary(volume, state, try names.known(report.name))
   }
 
-  /// All named volumes of this data directory, in byte order of the names. Reads beside processes that serve them.
+  /// All volumes of this data directory that have a name, in byte order of the names. Reads beside processes that serve them,
+  /// and asks no store.
   package func listVolumes() throws(ElideError) -> [VolumeSummary] {
     var out: [VolumeSummary] = []
-    for row in try names.list() where !row.flags.contains(.creating) {
-      let state = try localState(row.volume)
-      out.append(state.map { summary(row, $0) } ?? VolumeSummary(name: row.name, volume: row.volume, size: 0, isWritable: false))
+    let unfinished = Set(try names.makings().map(\.volume))
+    for state in try names.all() where state.phase != .renamed {
+      guard let volume = state.volume, !unfinished.contains(volume) || state.owner == host.id else { continue }
+      let isHere = world.files.exists(directory.volume(volume).key)
+      guard isHere || state.owner == host.id else { continue }
+      if isHere, let local = try? localState(volume) {
+        out.append(summary(volume, local, state))
+      } else {
+        out.append(
+          VolumeSummary(
+            name: state.name, volume: volume, size: state.size, isWritable: false, phase: state.phase.rawValue,
+            owner: state.owner))
+      }
     }
-    return out
+    for row in try names.old?.list() ?? [] where !row.flags.contains(.creating) {
+      guard let local = try localState(row.volume), !out.contains(where: { $0.volume == row.volume }) else { continue }
+      var old = summary(row.volume, local, nil)
+      if !row.flags.contains(.clashes) { old.name = row.name }
+      out.append(old)
+    }
+    return out.sorted { ($0.name ?? "").utf8.lexicographicallyPrecedes(($1.name ?? "").utf8) }
   }
 
   /// The state of a volume of this data directory at its journal's head; nil when it is not here. Takes no lock: what a

@@ -28,7 +28,9 @@ package final class Engine: Sendable {
   package let directory: DataDirectory
   package let host: HostIdentity
   package let store: WatchedStore
-  package let names: any NameTable
+  /// Who this process is in logs: minted anew with each engine.
+  package let incarnation: ULID
+  package let names: HostNames
   package let journals: any JournalStores
   package let executor: any Executor
   package let configuration: KeeperConfiguration
@@ -43,20 +45,23 @@ package final class Engine: Sendable {
 
   /// Opens a data directory, making it and the host's identity on first use. The store is not touched.
   package init(
-    world: World, directory: DataDirectory, store: any Store, names: any NameTable, journals: any JournalStores,
-    executor: any Executor, configuration: KeeperConfiguration = KeeperConfiguration(), waiter: any Waiter = HostWaiter(),
-    retry: RetryPolicy = RetryPolicy()
+    world: World, directory: DataDirectory, store: any Store, names rows: any NameRows, oldNames: (any NameTable)? = nil,
+    journals: any JournalStores, executor: any Executor, configuration: KeeperConfiguration = KeeperConfiguration(),
+    waiter: any Waiter = HostWaiter(), retry: RetryPolicy = RetryPolicy()
   ) throws(ElideError) {
     self.world = world
     self.directory = directory
     self.store = WatchedStore(store, clock: world.clock)
-    self.names = names
     self.journals = journals
     self.executor = executor
     self.configuration = configuration
     self.waiter = waiter
     self.retry = retry
     host = try HostIdentity(world, directory)
+    incarnation = ULID(clock: world.clock, random: world.random)
+    names = HostNames(
+      store: self.store, rows: rows, old: oldNames, author: NameAuthor(key: host.key, incarnation: incarnation), world: world,
+      retry: retry)
     cache = SegmentCache(root: directory.cache, files: world.files)
     reserve = SpaceReserve(path: directory.reserve, files: world.files, bytes: configuration.reserveBytes)
   }
@@ -84,8 +89,9 @@ package final class Engine: Sendable {
         fetchThreads: settings.fetchThreads ?? file.fetchThreads ?? 8,
         aheadThreads: max(1, configuration.front.readAhead.fetches))
     } catch { throw ElideError(error, doing: "start threads") }
+    let names = try LMDBNameTable.environment(directory.names, world.files)
     let engine = try Engine(
-      world: world, directory: directory, store: store, names: try LMDBNameTable(directory.names, world.files),
+      world: world, directory: directory, store: store, names: LMDBNameRows(names), oldNames: LMDBNameTable(names),
       journals: LMDBJournals(files: world.files), executor: executor, configuration: configuration)
     if let budget = settings.cacheBytes ?? file.cacheBytes { engine.cache.budget = budget }
     return engine

@@ -7,8 +7,8 @@ import Glibc
 /// beside the reading. The file is read twice: once for the digest that the genesis names, once for the data, which must
 /// have the same digest, so that a file that changes meanwhile is noticed.
 ///
-/// Memory: one segment's plain bytes, and the bodies in flight. A crash or an error leaves a reserved name that the next
-/// import takes over, and objects in the store that no volume names.
+/// Memory: one segment's plain bytes, and the bodies in flight. A crash leaves a name that is `importing`, which its next use
+/// ends, and objects in the store that no page names.
 struct RawImport {
   private static let segmentBlocks = 8192
   private static let block = 4096
@@ -16,7 +16,7 @@ struct RawImport {
   private let engine: Engine
   private let file: FileID
   private let path: String
-  private let size: UInt64
+  let size: UInt64
   private let progress: ProgressHandler
 
   init(_ engine: Engine, file: FileID, path: String, progress: @escaping ProgressHandler) throws(ElideError) {
@@ -30,22 +30,17 @@ struct RawImport {
     }
   }
 
-  func run(name: String, source: String) throws(ElideError) -> VolumeSummary {
-    let digest = try readAll(.digest) { (_, _, _) throws(ElideError) in }
-    let made = try engine.makeVolume(name: name) { key in
-      .imported(Genesis(size: size, key: key), source: source, digest: digest)
-    }
-    do throws(ElideError) {
-      let again = try readAll(.seal) { (first, bytes, count) throws(ElideError) in try seal(made, first, bytes, count) }
-      guard again == digest else {
-        throw ElideError(.failed, "\(path) changed while it was read; nothing was imported")
-      }
-      try ship(made)
-      return try made.publish(flags: .image, milliseconds: .max)
-    } catch {
-      made.abandon()
-      throw error
-    }
+  /// SHA-256 of the file: what the genesis names.
+  func digest() throws(ElideError) -> Digest { try readAll(.digest) { (_, _, _) throws(ElideError) in } }
+
+  /// Seals, encodes and uploads everything, and publishes it. Returns the cut that holds all of the image.
+  func run(_ prepared: PreparedVolume, source: String, digest: Digest) throws(ElideError) -> Cut {
+    let made = try prepared.begin { key in .imported(Genesis(size: size, key: key), source: source, digest: digest) }
+    defer { made.close() }
+    let again = try readAll(.seal) { (first, bytes, count) throws(ElideError) in try seal(made, first, bytes, count) }
+    guard again == digest else { throw ElideError(.failed, "\(path) changed while it was read; nothing was imported") }
+    try ship(made)
+    return try made.publish(milliseconds: .max)
   }
 
   /// Reads the file in pieces of a segment, the last one padded with zeros to a whole block, and returns its SHA-256.
@@ -120,10 +115,6 @@ extension Engine {
   /// Imports the raw image at `path` as a new volume `name`. When it returns, the store has all of it, and any host can
   /// open or fork it.
   package func importImage(name: String, path: String, progress: @escaping ProgressHandler) throws(ElideError) -> VolumeSummary {
-    let file: FileID
-    do throws(Errno) { file = try world.files.open(path, .read) } catch { throw ElideError(error, doing: "open \(path)") }
-    defer { world.files.close(file) }
-    let source = path.split(separator: "/").last.map(String.init) ?? path
-    return try RawImport(self, file: file, path: path, progress: progress).run(name: name, source: source)
+    try made(Lifecycle(self).perform(.importImage(name: name, source: "raw:\(path)"), progress: progress))
   }
 }

@@ -32,6 +32,8 @@ package struct KeeperConfiguration: Equatable, Sendable {
   /// A checkpoint is due after so many pages, or bytes of contents in them.
   package var checkpointPages = 8
   package var checkpointBytes: UInt64 = 4 << 20
+  /// How often a volume in service asks whether the name is still its own; each page asks besides.
+  package var ownershipMilliseconds: UInt64 = 5000
   /// First and longest wait before a store request is tried again.
   package var retryMilliseconds: UInt64 = 200
   package var retryLimitMilliseconds: UInt64 = 30_000

@@ -17,13 +17,15 @@ package struct KeeperContext: Sendable {
   package let reserve: SpaceReserve
   package let configuration: KeeperConfiguration
   package let retry: RetryPolicy
+  /// Of a volume that serves a name; nil: it is not asked whose it is.
+  package let ownership: OwnershipCheck?
   package let stages: StageCounters
   package let openBytes: OpenBytes
 
   package init(
     volume: ULID, directory: VolumeDirectory, key: SigningKey, identity: JournalIdentity, world: World, store: WatchedStore,
     executor: any Executor, cache: SegmentCache, reserve: SpaceReserve, configuration: KeeperConfiguration,
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = RetryPolicy(), ownership: OwnershipCheck? = nil
   ) {
     self.volume = volume
     self.directory = directory
@@ -36,6 +38,7 @@ package struct KeeperContext: Sendable {
     self.reserve = reserve
     self.configuration = configuration
     self.retry = retry
+    self.ownership = ownership
     stages = StageCounters(clock: world.clock)
     openBytes = OpenBytes()
   }
@@ -48,9 +51,12 @@ package struct KeeperContext: Sendable {
 package struct KeeperHalt: Error, Equatable, Sendable, CustomStringConvertible {
   package var kind: ElideError.Kind
   package var detail: String
-  package init(_ kind: ElideError.Kind, _ detail: String) {
+  /// Of a `.fenced` one: the entry of the name's log that says so.
+  package var nameSeq: UInt64?
+  package init(_ kind: ElideError.Kind, _ detail: String, nameSeq: UInt64? = nil) {
     self.kind = kind
     self.detail = detail
+    self.nameSeq = nameSeq
   }
   package init(_ error: ElideError) { self.init(error.kind, error.message) }
   package var description: String { detail }
@@ -86,7 +92,9 @@ package enum LaneResult: Sendable {
   case judged(Result<JudgedWAL, WALError>)
   case encoded(segment: UInt64, Result<EncodedSegmentBody, SegmentError>)
   case uploaded(segment: UInt64, hash: Digest, StoreError?)
-  case pagePut(page: UInt64, PagePutOutcome)
+  /// `owner` is as of after the put.
+  case pagePut(page: UInt64, PagePutOutcome, owner: ServiceAnswer?)
+  case ownerRead(ServiceAnswer)
   case checkpointPut(key: String, StoreError?)
   case hintPut(StoreError?)
 }
@@ -104,6 +112,8 @@ package enum PagePutOutcome: Sendable {
   /// It holds these.
   case foreign([UInt8])
   case failed(StoreError)
+  /// Nothing was put: whose the name is was not known, or it is another's.
+  case withheld
 }
 
 /// What other threads ask of a keeper.

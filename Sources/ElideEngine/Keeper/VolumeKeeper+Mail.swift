@@ -42,7 +42,8 @@ extension VolumeKeeper {
     case .judged(let result): try judged(result)
     case .encoded(let segment, let body): try encoded(segment, body)
     case .uploaded(let segment, let hash, let error): try uploaded(segment, hash, error)
-    case .pagePut(let page, let outcome): try pagePut(page, outcome)
+    case .pagePut(let page, let outcome, let owner): try pagePut(page, outcome, owner)
+    case .ownerRead(let answer): try ownerRead(answer)
     case .checkpointPut(let key, let error): try checkpointPut(key, error)
     case .hintPut(let error): hintPut(error)
     }

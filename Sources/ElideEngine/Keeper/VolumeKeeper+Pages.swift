@@ -128,10 +128,16 @@ extension VolumeKeeper {
   private func putPage(_ intent: PageIntent) {
     isPuttingPage = true
     let key = StoreLayout.page(context.volume, intent.page)
-    let (store, results) = (context.store, results)
+    let (store, results, ownership) = (context.store, results, context.ownership)
     context.executor.submit(.ship) {
-      let outcome = Self.occupy(store, key, intent.bytes)
-      _ = results.send(.pagePut(page: intent.page, outcome))
+      var owner = ownership?.ask()
+      var outcome = PagePutOutcome.withheld
+      if owner.map({ if case .held = $0 { true } else { false } }) ?? true {
+        outcome = Self.occupy(store, key, intent.bytes)
+        // Whoever takes over between the two has ended this log before or after the page: its cut is reported in neither case.
+        owner = ownership?.ask()
+      }
+      _ = results.send(.pagePut(page: intent.page, outcome, owner: owner))
     }
   }
 
@@ -149,17 +155,26 @@ extension VolumeKeeper {
     } catch { return .failed(error) }
   }
 
-  func pagePut(_ page: UInt64, _ outcome: PagePutOutcome) throws(KeeperHalt) {
+  func pagePut(_ page: UInt64, _ outcome: PagePutOutcome, _ owner: ServiceAnswer?) throws(KeeperHalt) {
     guard let intent, intent.page == page, isPuttingPage else { return }
     isPuttingPage = false
+    // A terminal page says more than the log's end may say yet.
+    if case .foreign(let bytes) = outcome { throw Self.conflict(context, page, bytes) }
+    if let owner {
+      try ownerRead(owner)
+      if case .unread(let detail) = owner { return pageFailed(page, detail) }
+    }
     switch outcome {
     case .ours: try settle(intent)
-    case .foreign(let bytes): throw Self.conflict(context, page, bytes)
-    case .failed(let error):
-      pageBackoff.failed(at: context.now)
-      counters.storeFailures += 1
-      lastError = "page \(page) is not in the store yet: \(error)"
+    case .foreign, .withheld: break
+    case .failed(let error): pageFailed(page, "\(error)")
     }
+  }
+
+  private func pageFailed(_ page: UInt64, _ detail: String) {
+    pageBackoff.failed(at: context.now)
+    counters.storeFailures += 1
+    lastError = "page \(page) is not in the store yet: \(detail)"
   }
 
   /// Why a slot that holds other bytes stops this process.
@@ -169,7 +184,8 @@ extension VolumeKeeper {
       (try? found.verify(key: context.key.publicKey)) != nil
     else { return KeeperHalt(.fault, "\(slot): the slot holds bytes that are no page of this volume") }
     if let end = found.header.end {
-      return KeeperHalt(.fenced, "\(slot): entry \(end.seq) of name \(end.name) ended this volume's log")
+      return KeeperHalt(
+        .fenced, "\(slot): entry \(end.seq) of name \(end.name) ended this volume's log", nameSeq: end.seq)
     }
     return KeeperHalt(
       .owned,

@@ -98,6 +98,9 @@ package final class VolumeKeeper: Stepper {
 
   var haltReason: KeeperHalt?
   private var nextSweep: UInt64 = 0
+  /// When the name's log was asked last, and that an answer is on its way.
+  var ownerAsked: UInt64
+  var isAskingOwner = false
   var counters = KeeperCounters()
   var lastError: String?
   /// For status alone.
@@ -137,6 +140,7 @@ package final class VolumeKeeper: Stepper {
     wantsWal = recovered.isServed
     isServed = recovered.isServed
     lastRound = context.now
+    ownerAsked = context.now
     let backoff = Backoff(context.configuration)
     // A disk answers at once, and whoever waits for it is the guest.
     walBackoff = Backoff(context.configuration, longestMilliseconds: 2000)
@@ -159,6 +163,7 @@ package final class VolumeKeeper: Stepper {
       if worked { publishStatus() }
       return worked
     } catch {
+      noteFence(error)
       halt(error)
       return true
     }
@@ -179,6 +184,7 @@ package final class VolumeKeeper: Stepper {
     if try shipNext() { return true }
     if try stepRound() { return true }
     if try stepPage() { return true }
+    if stepOwner() { return true }
     if try stepEnding() { return true }
     tables.map.reclaim()
     sweepSegments()
@@ -207,6 +213,7 @@ package final class VolumeKeeper: Stepper {
     consider(roundDue)
     consider(pageDue ?? 0)
     consider(fetches.deadline)
+    consider(ownerDue)
     consider(writes.deadline(now, context.configuration))
     return next
   }
@@ -264,7 +271,7 @@ package final class VolumeKeeper: Stepper {
   func halt(_ why: KeeperHalt) {
     guard haltReason == nil else { return }
     haltReason = why
-    outbox.append(.halted(reason: why.detail))
+    outbox.append(why.kind == .fenced ? .fenced(reason: why.detail) : .halted(reason: why.detail))
     let error = ElideError(why.kind, "volume \(context.volume) halted: \(why.detail)")
     for request in waiting { refuse(request, error) }
     waiting = []
@@ -295,7 +302,8 @@ package final class VolumeKeeper: Stepper {
       sweepSegments()
       return false
     }
-    // Reads of what lies in the store go on: they harm nothing.
+    // Reads of what lies in the store go on: they harm nothing. But not of a name that is another's now.
+    if why.kind == .fenced { return true }
     switch message {
     case .wanted(let segment, let r, let count):
       fetch(segment, r, count)

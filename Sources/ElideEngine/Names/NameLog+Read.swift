@@ -217,3 +217,55 @@ extension NameLog {
     }
   }
 }
+
+/// Whether a volume may go on serving a name.
+package enum ServiceAnswer: Equatable, Sendable {
+  /// It may, as of this entry.
+  case held(seq: UInt64)
+  /// It may not, by what the log says at this entry.
+  case lost(seq: UInt64, why: String)
+  /// The log could not be read: that decides nothing.
+  case unread(String)
+}
+
+extension NameLog {
+  /// What a serving process asks: reads the log's end (one request when nothing was appended) and looks whether this host, by
+  /// entries of its own, is the one whom the log lets serve `volume`. The incarnation need not be this process's: another
+  /// process of the data directory may have adopted the name.
+  ///
+  /// `from`: entries of this host from there on are held against its own rows. A machine that was copied or restored has its key
+  /// and not its rows.
+  package func serves(_ volume: ULID, from: UInt64) -> ServiceAnswer {
+    do throws(ElideError) {
+      try load()
+      if head == nil { try openElsewhere() }
+      try readOn(provingHead: false)
+      if let seq = try foreignEntry(from: from) {
+        return .lost(seq: seq, why: "entry \(seq) has this host's key, and no process of this data directory wrote it")
+      }
+    } catch {
+      // A log that contradicts what was seen is a twin's or a fault: nothing is served on it. A silent store is neither.
+      if error.kind == .fenced || error.kind == .fault { return .lost(seq: head?.seq ?? 0, why: error.message) }
+      return .unread(error.message)
+    }
+    let seq = head?.seq ?? 0
+    if state.phase == .live, state.owner == author.id, state.volume == volume { return .held(seq: seq) }
+    return .lost(seq: seq, why: state.sentence)
+  }
+
+  /// The first entry at or after `from` that this host's key signed and that is not in its rows. What grants ownership is
+  /// looked at wherever it stands.
+  private func foreignEntry(from: UInt64) throws(ElideError) -> UInt64? {
+    guard let head else { return nil }
+    var seq = min(from, state.epoch)
+    while seq <= head.seq {
+      defer { seq = seq == state.epoch && seq < from ? from : seq + 1 }
+      var raw = try rows.get(.entries, NameRowKey.entry(name, seq))
+      if raw == nil { raw = try slot(seq) }
+      guard let raw, let entry = try? NameEntryCodec.decode(raw, of: name, at: seq), entry.envelope.actor == author.id
+      else { continue }
+      if try rows.get(.own, NameRowKey.attempt(name, entry.envelope.id)) == nil { return seq }
+    }
+    return nil
+  }
+}

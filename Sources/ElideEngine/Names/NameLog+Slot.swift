@@ -22,7 +22,8 @@ extension NameLog {
     let key = StoreLayout.nameEntry(name, intent.seq)
     var wasSent = !isFirst
     var detail = "not tried"
-    for _ in 0..<max(1, patience) {
+    for attempt in 0..<max(1, patience) {
+      if attempt > 0 { pause(attempt - 1) }
       do throws(StoreError) {
         if try store.putIfAbsent(key, intent.void ?? intent.raw) == .created {
           return intent.void == nil ? .committed : .cancelled

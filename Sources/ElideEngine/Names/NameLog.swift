@@ -52,6 +52,8 @@ package final class NameLog {
   let random: any Randomness
   /// How often a slot is tried before the outcome is called unknown.
   package var patience = 4
+  /// Waits before the k-th try again of a slot, from 0.
+  package var pause: (Int) -> Void = { _ in }
   /// The hint is put after so many new entries.
   package var hintInterval: UInt64 = 1
 
@@ -134,7 +136,7 @@ package final class NameLog {
       case .cancelled, .lost: _ = close(intent, .cancelled(id: intent.id), nil)
       case .refused(let detail):
         _ = close(intent, .cancelled(id: intent.id), nil)
-        return .refused(Refusal(.unsafe, .again, "'\(name)': \(detail)"))
+        return .refused(Refusal(.store, .again, "'\(name)': \(detail)"))
       case .unknown(let detail): return .unknown(id: intent.id, detail: detail)
       }
     }
@@ -218,6 +220,23 @@ package final class NameLog {
     return resolve(intent)
   }
 
+  /// The entry that the command would append now, as text; nil when nothing is to be done. Nothing is sent or kept. Reads the
+  /// log's end first.
+  package func plan(_ command: NameCommand, context: AppendContext = AppendContext()) throws(ElideError) -> NamePlan {
+    try refresh()
+    do throws(Refusal) {
+      guard case .append(let event) = try state.decide(command, by: me) else { return .done }
+      return try preview(event, context)
+    } catch { return .refused(error) }
+  }
+
+  private func preview(_ event: NameEvent, _ context: AppendContext) throws(Refusal) -> NamePlan {
+    do throws(EntryError) {
+      let intent = try freeze(event, nil, context)
+      return .append(event, String(decoding: intent.raw, as: UTF8.self))
+    } catch { throw Refusal(.usage, .nothing, "'\(name)': \(error.detail)") }
+  }
+
   private func freeze(_ event: NameEvent, _ request: String?, _ context: AppendContext) throws(EntryError) -> NameIntent {
     let seq = state.nextSeq
     var e = Envelope(
@@ -232,6 +251,13 @@ package final class NameLog {
     return NameIntent(
       name: name, id: e.id, seq: seq, raw: entry.raw, kind: event.kind, request: request, incarnation: author.incarnation)
   }
+}
+
+/// What a command would do.
+package enum NamePlan: Equatable, Sendable {
+  case append(NameEvent, String)
+  case done
+  case refused(Refusal)
 }
 
 extension NameCommand {

@@ -35,6 +35,20 @@ package struct NameRecord: Equatable, Sendable {
     return w.bytes
   }
 
+  /// The last slot folded in an encoded record; nil when there is none, or when the bytes are of another version.
+  package static func headSeq(_ bytes: [UInt8]) -> UInt64? {
+    var r = ByteReader(bytes, what: "a record")
+    guard let version = try? r.u8(), version == 1, let flags = try? r.u8(), flags & 4 != 0, (try? r.varint()) != nil else {
+      return nil
+    }
+    if flags & 2 != 0 {
+      guard (try? r.varint()) != nil, let n = try? r.count("checkpoint", limit: 1 << 26), (try? r.raw(n)) != nil else {
+        return nil
+      }
+    }
+    return try? r.varint()
+  }
+
   package static func decode(_ bytes: [UInt8], name: String) throws(FormatError) -> NameRecord {
     var r = ByteReader(bytes, what: "what this host keeps of '\(name)'")
     guard try r.u8() == 1 else { throw r.error("another version") }

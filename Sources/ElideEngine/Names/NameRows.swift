@@ -3,7 +3,7 @@ import ElideIO
 
 /// What a host keeps of names: entries it has read, their fold, intents, requests, witnesses. Rows of LMDB in production,
 /// simulated in tests. A commit is atomic and durable when it returns; when it throws, its outcome is open, and the rows are
-/// read again before anything is decided.
+/// read again before anything is decided. Several processes of a host may use them at once.
 ///
 /// Safe on any thread and across processes.
 package protocol NameRows: AnyObject, Sendable {
@@ -26,6 +26,8 @@ package enum NameRowTable: String, CaseIterable, Sendable {
   case own = "name_own"
   /// ULID → text.
   case alarms = "name_alarms"
+  /// name, zero byte, ULID of a volume → `Making`: volumes of this host that are being made for the name.
+  case makings = "name_makings"
 }
 
 package struct NameRowChange: Equatable, Sendable {
@@ -37,6 +39,14 @@ package struct NameRowChange: Equatable, Sendable {
     self.table = table
     self.key = key
     self.value = value
+  }
+
+  /// Whether it would take back what another process of this host has seen meanwhile: a fold never regresses. Such a change
+  /// is left out of its commit.
+  package func regresses(from there: [UInt8]?) -> Bool {
+    guard table == .folds, let there, let value, let known = NameRecord.headSeq(there) else { return false }
+    guard let new = NameRecord.headSeq(value) else { return true }
+    return new < known
   }
 }
 
@@ -89,6 +99,7 @@ package final class LMDBNameRows: NameRows {
     do throws(LMDBError) {
       try environment.write { (t) throws(LMDBError) in
         for c in changes {
+          if c.table == .folds, c.regresses(from: try t.get(c.table.rawValue, c.key)) { continue }
           if let value = c.value { try t.put(c.table.rawValue, c.key, value) } else { try t.delete(c.table.rawValue, c.key) }
         }
       }

@@ -21,9 +21,10 @@ package struct TwoLogs {
   /// Pins `cut` of `source` for the slot in which the fork will stand, then puts `forked` there. What is left of an attempt that
   /// others cut across is cleared.
   ///
-  /// `request` ties both entries, in both logs; the same request has the same answer.
+  /// `request` is that of the fork's entry; the same request has the same answer.
   package func fork(
-    _ new: String, from source: String, at cut: Cut, _ facts: NewVolumeFacts, request: String
+    _ new: String, from source: String, at cut: Cut, _ facts: NewVolumeFacts, request: String,
+    context: AppendContext = AppendContext()
   ) throws(ElideError) -> NameOutcome {
     let (from, to) = (try log(source), try log(new))
     if let known = try to.answered(request) { return known }
@@ -35,7 +36,7 @@ package struct TwoLogs {
       }
       if to.state.volume == facts.volume { return .done }
       let hold = PinHold.fork(slot: to.state.nextSeq)
-      let pinned = try from.perform(.pin(cut: cut, by: new, hold: hold))
+      let pinned = try from.perform(.pin(cut: cut, by: new, hold: hold), context: context.untied)
       switch pinned {
       case .committed, .done: break
       default: return pinned
@@ -47,7 +48,7 @@ package struct TwoLogs {
       else { continue }
       let origin = ForkSource(name: source, pin: pin.id, cut: cut)
       guard case .fork(let slot) = hold else { continue }
-      let outcome = try to.perform(.fork(facts, from: origin, slot: slot), request: request)
+      let outcome = try to.perform(.fork(facts, from: origin, slot: slot), request: request, context: context)
       guard case .refused(let refusal) = outcome else { return outcome }
       _ = try clear(pin, of: from)
       if refusal.instead != .again { return outcome }
@@ -80,7 +81,9 @@ package struct TwoLogs {
   // MARK: Rename
 
   /// Gives `old`'s volume the name `new`. The entry in the reserved slot of the old log is the commit.
-  package func rename(_ old: String, to new: String, request: String) throws(ElideError) -> NameOutcome {
+  package func rename(
+    _ old: String, to new: String, request: String, context: AppendContext = AppendContext()
+  ) throws(ElideError) -> NameOutcome {
     let (from, to) = (try log(old), try log(new))
     if let known = try from.answered(request) {
       _ = try finishRename(new)
@@ -92,7 +95,7 @@ package struct TwoLogs {
         _ = try finishRename(new)
         return .done
       }
-      let reserved = try to.perform(.renameReserve(old: old, slot: from.state.nextSeq))
+      let reserved = try to.perform(.renameReserve(old: old, slot: from.state.nextSeq), context: context.untied)
       switch reserved {
       case .committed, .done: break
       case .refused(let refusal) where refusal.instead == .finishRename:
@@ -103,7 +106,7 @@ package struct TwoLogs {
       }
       guard let reservation = to.state.reservation, reservation.old == old else { continue }
       let outcome = try from.perform(
-        .renameCommit(new: new, reserved: reservation.seq, slot: reservation.slot), request: request)
+        .renameCommit(new: new, reserved: reservation.seq, slot: reservation.slot), request: request, context: context)
       if case .unknown = outcome { return outcome }
       _ = try finishRename(new)
       guard case .refused(let refusal) = outcome, refusal.instead == .again else { return outcome }
@@ -160,4 +163,9 @@ package struct TwoLogs {
     }
     return .empty
   }
+}
+
+extension AppendContext {
+  /// Of a step on the way: a request is one entry in all logs.
+  fileprivate var untied: AppendContext { AppendContext(operator: self.operator, reason: reason) }
 }

@@ -23,7 +23,11 @@ package final class LocalOpening {
 
   /// Opens `volume`. `.owned` when another process has it, `.notFound` when it is not here, `.fault` when what is stored is
   /// damaged (and nothing was changed).
-  package static func open(_ engine: Engine, _ volume: ULID) throws(ElideError) -> LocalOpening {
+  ///
+  /// - Parameter grant: what gives the volume the right to serve a name; nil: it is not served under one.
+  package static func open(
+    _ engine: Engine, _ volume: ULID, grant: ServiceGrant? = nil
+  ) throws(ElideError) -> LocalOpening {
     let directory = engine.directory.volume(volume)
     guard let key = try KeyFile.read(engine.world.files, directory.key) else {
       throw ElideError(
@@ -36,7 +40,7 @@ package final class LocalOpening {
       throw ElideError(error, volume)
     }
     do throws(ElideError) {
-      let context = engine.context(volume, key: key)
+      let context = engine.context(volume, key: key, grant: grant)
       try PagesAhead(context, journal).readIn()
       let opening = try LocalOpening(engine, context, journal, lock)
       opening.removeOldMaps()
@@ -117,17 +121,21 @@ package final class LocalOpening {
     return log
   }
 
-  /// Says in the journal that this process serves, and where the log ended. Everything kept is durable already.
+  /// Says in the journal that this process serves, by which right, and where the log ended. Everything kept is durable already.
   package func commitOpened() throws(ElideError) {
     let last = tables.state.openWALs.last ?? tables.state.nextSegment - 1
     let event = VolumeEvent.opened(
       wal: last, lastFrame: log.end.frame, lastHeaderCRC: log.end.crc, discarded: log.discarded)
+    var events = [event]
+    if let grant = context.ownership?.grant {
+      events.append(.bound(name: grant.name, nameSeq: grant.seq, epoch: grant.epoch))
+    }
     let first = tables.state.openWALs.first ?? .max
     var marks = try KeptRows(journalStore, context.volume).marks().filter { $0.wal >= first }
     if first != .max { marks.append(OpenedMark(wal: last, end: log.end)) }
     if let fault = tables.state.fault(event) { throw ElideError(.failed, "volume \(context.volume): \(fault)") }
     do throws(JournalError) {
-      for committed in try journal.append([event], rows: [(RowKey.marks, MarksRow.encode(marks))]) {
+      for committed in try journal.append(events, rows: [(RowKey.marks, MarksRow.encode(marks))]) {
         do throws(FoldError<JournalError>) {
           try tables.apply(committed) { (digest) throws(JournalError) in try journal.blob(digest) }
         } catch { throw JournalError.damaged("entry \(committed.seq): \(error)") }

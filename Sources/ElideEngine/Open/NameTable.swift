@@ -1,7 +1,8 @@
 import ElideEvents
 import ElideIO
 
-/// A local name: which volume it points at. Names are rows of this data directory; other hosts use the ULID.
+/// A name as data directories had them before names had logs: a row, of this host alone. `Lifecycle+Migrate` turns it into a
+/// log at the first use of the name; nothing else reads it.
 package struct NameRow: Equatable, Sendable {
   package struct Flags: OptionSet, Sendable {
     package let rawValue: UInt8
@@ -10,6 +11,8 @@ package struct NameRow: Equatable, Sendable {
     package static let creating = Flags(rawValue: 1)
     /// Made by import: an image.
     package static let image = Flags(rawValue: 2)
+    /// The name is another volume's in the store: this one is reached by its ULID.
+    package static let clashes = Flags(rawValue: 4)
   }
   package var name: String
   package var volume: ULID
@@ -22,7 +25,7 @@ package struct NameRow: Equatable, Sendable {
   }
 }
 
-/// The names of a data directory. Durable when a call returns; safe on any thread and across processes.
+/// The old names of a data directory. Durable when a call returns; safe on any thread and across processes.
 package protocol NameTable: AnyObject, Sendable {
   func get(_ name: String) throws(ElideError) -> NameRow?
   /// All, in byte order of the names.
@@ -36,12 +39,12 @@ package final class LMDBNameTable: NameTable {
   private let environment: LMDBEnvironment
   private static let table = "names"
 
-  /// Opens or makes `directory`, whose parent exists.
-  package init(_ directory: String, _ files: any Files) throws(ElideError) {
+  package init(_ environment: LMDBEnvironment) { self.environment = environment }
+
+  /// Opens or makes the rows of names in `directory`, whose parent exists. One environment per directory and process.
+  package static func environment(_ directory: String, _ files: any Files) throws(ElideError) -> LMDBEnvironment {
     do throws(Errno) { try files.makeDirectory(directory) } catch { throw ElideError(error, doing: "make \(directory)") }
-    do throws(LMDBError) { environment = try LMDBEnvironment(path: directory) } catch {
-      throw Self.fault(directory, error)
-    }
+    do throws(LMDBError) { return try LMDBEnvironment(path: directory) } catch { throw fault(directory, error) }
   }
 
   package func get(_ name: String) throws(ElideError) -> NameRow? {

@@ -155,10 +155,15 @@ extension Engine {
     return limits
   }
 
-  /// Opens a volume of this data directory for reading and writing. `.owned` when another process serves it.
-  package func openLocal(_ volume: ULID) throws(ElideError) -> OpenedVolume {
-    let opening = try LocalOpening.open(self, volume)
+  /// Opens a volume of this data directory for reading and writing. `.owned` when another process serves it, `.fenced` when its
+  /// name was taken by another host and nothing gives it a right anew.
+  ///
+  /// - Parameter grant: the right by which it serves a name, which is asked after from then on. Without it nothing is asked: for
+  ///   short commands of the owner, and for volumes that have no name.
+  package func openLocal(_ volume: ULID, grant: ServiceGrant? = nil) throws(ElideError) -> OpenedVolume {
+    let opening = try LocalOpening.open(self, volume, grant: grant)
     do throws(ElideError) {
+      if grant == nil { try opening.requireUnfenced() }
       try opening.commitOpened()
       let (machineWake, frontWake) = (try waiter.makeWake(), try waiter.makeWake())
       let front = Mailbox<FrontMessage>(capacity: 4096) { frontWake.signal() }
@@ -203,23 +208,31 @@ extension Engine {
       frontWake: frontWake)
   }
 
-  /// Opens what people name: a volume of this data directory for writing, a snapshot, an older entry or a volume of
-  /// another host for reading.
+  /// Opens what people name, as a command does that serves nobody: a volume that this host owns for writing; a snapshot, an older
+  /// entry, an image, a volume of another host for reading.
   package func open(_ source: VolumeSource, key: [UInt8]? = nil) throws(ElideError) -> OpenedVolume {
-    let volume = try volume(source.base)
+    let found = try find(source.base, fresh: true)
+    let volume = found.volume
     switch source.point {
     case .newest:
-      if world.files.exists(directory.volume(volume).key) { return try openLocal(volume) }
-      return try openPublished(volume, key: key)
-    case .seq(let seq): return try openPublished(volume, at: seq, key: key)
+      if mayWrite(found) { return try openLocal(volume) }
+      return try openPublished(volume, key: found.key ?? key)
+    case .seq(let seq): return try openPublished(volume, at: seq, key: found.key ?? key)
     case .snapshot(let label):
-      let own = try KeyFile.read(world.files, directory.volume(volume).key)?.publicKey
-      let newest = try publishedReader.open(volume, key: key ?? own)
+      let newest = try publishedReader.open(volume, key: found.key ?? key)
       guard let point = newest.tables.state.snapshots.first(where: { $0.label == label })?.point else {
         throw ElideError(.notFound, "volume \(volume) has no published snapshot '\(label)'")
       }
-      return try openPublished(volume, at: point, key: key)
+      return try openPublished(volume, at: point, key: found.key ?? key)
     }
+  }
+
+  /// Whether this host may change a volume: it is here, and the name that it was granted under, if one is known, is this host's
+  /// and still this volume's.
+  func mayWrite(_ found: FoundVolume) -> Bool {
+    guard world.files.exists(directory.volume(found.volume).key) else { return false }
+    guard let name = found.name else { return true }
+    return name.owner == host.id && name.volume == found.volume && [.live, .stopped].contains(name.phase)
   }
 
   // MARK: Changes to a volume that nobody serves

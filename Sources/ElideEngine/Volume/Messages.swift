@@ -31,6 +31,8 @@ package enum FrontMessage: Sendable {
   case resized(size: UInt64)
   /// Fail every write and flush from here on. What is acknowledged stays on disk, and is read as before.
   case halted(reason: String)
+  /// The name is another host's now: nothing is answered any more, reads neither, for what they would show may be old.
+  case fenced(reason: String)
 }
 
 /// From the front to the keeper.

@@ -31,6 +31,7 @@ extension VolumeDevice {
       self.size = max(self.size, size)
       overlay.grow(blocks: (self.size + 4095) / 4096)
     case .halted: halt()
+    case .fenced: fence()
     }
   }
 

@@ -84,6 +84,6 @@ extension VolumeDevice {
       fail(round.error, wal: round.items[round.failedAt].number)
       return
     }
-    completeAll(&roundWaiters, 0)
+    completeAll(&roundWaiters, isFenced ? EIO : 0)
   }
 }

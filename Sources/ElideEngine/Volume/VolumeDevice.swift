@@ -128,6 +128,8 @@ package final class VolumeDevice: BlockDevice {
   /// The errno that ended writing: nothing is appended or reported durable after it.
   var failure: Int32 = 0
   var failureSaid = true
+  /// Reads fail too.
+  package private(set) var isFenced = false
   var failedWAL: UInt64 = 0
   /// Files dropped of which the keeper has not heard, for want of room in its box.
   var pendingDropped: [UInt64] = []
@@ -209,6 +211,7 @@ package final class VolumeDevice: BlockDevice {
     // The transport has checked it, against a size that only grows; what indexes by LBA here relies on it.
     guard request.offset <= size, request.length <= size &- request.offset else { return .done(EINVAL) }
     if slab.used >= limits.requests { return .done(ENOMEM) }
+    if isFenced { return .done(EIO) }
     switch request.operation {
     case .read: return submitRead(request)
     case .prefetch:
@@ -302,6 +305,13 @@ extension VolumeDevice {
     guard failure == 0 else { return }
     failure = EIO
     endWriting()
+  }
+
+  /// The name is another host's: every request fails from here on, also those that wait. A sync that runs is told of at its end.
+  func fence() {
+    halt()
+    isFenced = true
+    completeAll(&missing, EIO)
   }
 }
 

@@ -93,7 +93,7 @@ package enum NameDecision: Equatable, Sendable {
 
 /// Why a command is not carried out: nothing was appended, and nothing of it will ever take effect.
 package struct Refusal: Error, Equatable, Sendable, CustomStringConvertible {
-  package enum Kind: Sendable { case notFound, owned, fenced, usage, tryLater, unsafe }
+  package enum Kind: Sendable { case notFound, owned, fenced, usage, tryLater, unsafe, store }
   /// What to do in its place.
   package enum Instead: String, Sendable {
     case create, otherName, adopt, start, stop, release, claim, force, forceSelf, recover, fork, follow
