@@ -25,6 +25,10 @@ package enum StoreLayout {
   package static func nameCheckpoint(_ name: String, _ seq: UInt64) -> String {
     "events/\(name)/checkpoints/\(digits(seq, 16)).toml"
   }
+  /// A signed checkpoint of the tree that ends with entry `seq`, as a note.
+  package static func nameNote(_ name: String, _ seq: UInt64) -> String {
+    "events/\(name)/checkpoints/\(digits(seq, 16)).note"
+  }
   package static func nameHint(_ name: String) -> String { "names/\(name).toml" }
   package static func heads(_ host: String, date: String) -> String { "hosts/\(host)/heads/\(date).toml" }
 

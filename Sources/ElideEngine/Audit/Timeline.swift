@@ -104,8 +104,7 @@ package final class Timeline {
   }
 
   private func grow(_ slot: NameSlot) {
-    for episode in slot.state?.holdings.episodes ?? []
-    where !volumes.contains(where: { $0.volume == episode.volume }) {
+    for episode in slot.granted where !volumes.contains(where: { $0.volume == episode.volume }) {
       volumes.append(VolumeSteps(episode.volume, key: episode.key, source: .store, after: nil))
     }
   }

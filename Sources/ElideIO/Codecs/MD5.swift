@@ -14,16 +14,3 @@ package enum MD5 {
     return Array(out[..<16])
   }
 }
-
-/// Base 64 with padding.
-package func base64(_ bytes: [UInt8]) -> String {
-  let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-  var out: [UInt8] = []
-  for i in stride(from: 0, to: bytes.count, by: 3) {
-    let n = min(3, bytes.count - i)
-    var group: UInt32 = 0
-    for k in 0..<3 { group = group << 8 | (k < n ? UInt32(bytes[i + k]) : 0) }
-    for k in 0..<4 { out.append(k <= n ? digits[Int(group >> (18 - 6 * UInt32(k)) & 63)] : UInt8(ascii: "=")) }
-  }
-  return String(decoding: out, as: UTF8.self)
-}

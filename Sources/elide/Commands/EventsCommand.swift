@@ -18,7 +18,7 @@ struct EventsCommand: ParsableCommand {
       """,
     subcommands: [
       EventsLog.self, EventsTail.self, EventsShow.self, EventsVerify.self, EventsReplay.self, EventsAt.self, EventsDiff.self,
-      EventsBlame.self, EventsExport.self,
+      EventsBlame.self, EventsExport.self, EventsCheckpoint.self, EventsProve.self, EventsCheckProof.self,
     ])
 }
 

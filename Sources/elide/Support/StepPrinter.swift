@@ -69,7 +69,7 @@ final class StepPrinter {
   /// The epoch that the name stands at after the entry.
   static func epoch(_ step: Step) -> UInt64? {
     guard case .name(let slot) = step.entry else { return nil }
-    return slot.state?.epoch
+    return slot.epoch
   }
 
   static func detail(_ step: Step) -> String {
@@ -116,7 +116,7 @@ final class StepPrinter {
       check = StepPrinter.word(step.check).lowercased()
       if case .violation(let why) = step.check { violation = why } else { violation = nil }
       switch step.entry {
-      case .name(let slot): (page, phase) = (nil, slot.state?.phase.rawValue)
+      case .name(let slot): (page, phase) = (nil, slot.phase?.rawValue)
       case .volume(_, let carrier): (page, phase) = (carrier, nil)
       }
       nameEpoch = StepPrinter.epoch(step)

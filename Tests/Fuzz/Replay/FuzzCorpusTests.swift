@@ -27,6 +27,14 @@ import Testing
     return Array(bytes[..<n])
   }
 
+  /// What is there stays as it is.
+  private static func write(_ seed: [UInt8], _ folder: String, _ i: Int) {
+    mkdir(folder, 0o755)
+    guard access("\(folder)/seed-\(i)", F_OK) != 0, let file = fopen("\(folder)/seed-\(i)", "w") else { return }
+    fwrite(seed, 1, seed.count, file)
+    fclose(file)
+  }
+
   @Test(arguments: FuzzTarget.allCases) func corpus(_ target: FuzzTarget) throws {
     let folders = ["fuzz/\(target.rawValue)"] + target.otherSeeds
     let paths = folders.flatMap { Self.files("\(Self.fixtures)/\($0)") }
@@ -37,6 +45,7 @@ import Testing
   /// The seeds in `fixtures` are those that the targets make, so that a changed format changes them too.
   @Test(arguments: FuzzTarget.allCases) func seedsAreInTheFixtures(_ target: FuzzTarget) throws {
     for (i, seed) in target.seeds.enumerated() {
+      if getenv("ELIDE_WRITE_FIXTURES") != nil { Self.write(seed, "\(Self.fixtures)/fuzz/\(target.rawValue)", i) }
       #expect(Self.read("\(Self.fixtures)/fuzz/\(target.rawValue)/seed-\(i)") == seed, "\(target.rawValue) seed-\(i)")
     }
   }

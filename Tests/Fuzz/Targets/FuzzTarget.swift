@@ -14,6 +14,8 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
   case nameEntry
   /// The TOML documents of a store: head, volume, host, store.
   case document
+  /// A signed checkpoint, and a proof that ends with one.
+  case proof
   /// A journal page.
   case page
   /// A segment's content, and its list and moves.
@@ -47,6 +49,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     case .entry: EventFuzz.entry(bytes)
     case .nameEntry: NameFuzz.entry(bytes)
     case .document: EventFuzz.document(bytes)
+    case .proof: NameFuzz.proof(bytes)
     case .page: EventFuzz.page(bytes)
     case .content: SegmentFuzz.content(bytes)
     case .encoding: SegmentFuzz.encoding(bytes)
@@ -64,6 +67,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     case .nbd: NBDFuzz.seeds
     case .entry, .nameEntry: []
     case .document: EventFuzz.documents
+    case .proof: NameFuzz.proofs
     case .page: []
     case .content: SegmentFuzz.contents
     case .encoding: SegmentFuzz.encodings

@@ -21,4 +21,29 @@ enum NameFuzz {
     }
     precondition(again == written && again.isSigned, "what was written reads as something else")
   }
+
+  /// What was understood is written as it was read: notes have one spelling.
+  static func proof(_ bytes: [UInt8]) {
+    if let note = try? TreeCheckpoint.decode(bytes) {
+      precondition(note.encode() == bytes, "a note that is written otherwise")
+      if let key { precondition(!note.isSigned(by: key.publicKey) || !note.signatures.isEmpty) }
+    }
+    guard let proof = try? LogProof.decode(bytes) else { return }
+    precondition(proof.encode() == bytes, "a proof that is written otherwise")
+    _ = proof.holds
+  }
+
+  /// A note, and a proof of each kind.
+  static var proofs: [[UInt8]] {
+    guard let key else { return [] }
+    let leaves = (0..<5 as Range<UInt8>).map { MerkleFrontier.leaf([$0]) }
+    var note = TreeCheckpoint(
+      origin: "elide/store/01J00000000000000000000000/name/db", size: 5, root: MerkleProof.root(leaves[...]))
+    note.sign(key)
+    let entry = LogProof(.entry(raw: [3], index: 3), path: MerkleProof.inclusion(of: 3, in: leaves[...]), checkpoint: note)
+    let beginning = LogProof(
+      .beginning(size: 3, root: MerkleProof.root(leaves[..<3])), path: MerkleProof.consistency(from: 3, in: leaves[...]),
+      checkpoint: note)
+    return [note.encode(), entry.encode(), beginning.encode()]
+  }
 }

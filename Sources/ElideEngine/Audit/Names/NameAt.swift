@@ -12,10 +12,17 @@ package struct ChangedField: Equatable, Sendable {
 extension NameHistory {
   /// The state after an entry; before entry 0 the name is absent.
   package func state(at seq: UInt64) throws(ElideError) -> NameState {
-    guard seq < UInt64(slots.count), let state = slots[Int(seq)].state else {
+    guard seq < UInt64(slots.count) else {
       throw ElideError(.notFound, "the log of '\(name)' ends at entry \(slots.last?.seq ?? 0), \(seq) is not there")
     }
-    return state
+    return fold(through: seq).state
+  }
+
+  /// Folds the slots anew. `seq` is one of them.
+  func fold(through seq: UInt64) -> NameFold {
+    var fold = NameFold(name: name)
+    for slot in slots.prefix(Int(seq) + 1) { fold.next(slot.raw, areVerified: slot.fault == nil) }
+    return fold
   }
 
   /// What changed between the states after two entries, in the order of the encoded state.

@@ -23,8 +23,15 @@ package struct NameAuditor {
   package func verify(
     _ name: String, deep: Bool = false, volumes: Bool = true, bodies: Bool = true
   ) throws(ElideError) -> NameReport {
-    let history = try NameHistory(name, store: store)
-    let witnesses = try StoreWitnesses(store)
+    var checkpoints = try Checkpoints(name, store: store)
+    var crossings = CrossLogs(name, store: store)
+    let history = try NameHistory(name, store: store) { (slot, before, after) throws(ElideError) in
+      crossings.note(slot, before: before)
+      try checkpoints.compare(after)
+    }
+    try checkpoints.readRest()
+    var witnesses = try StoreWitnesses(store)
+    try witnesses.notes(name, store)
     let claims = try (kept + witnesses.claims + StoreWitnesses.hint(name, store)).filter { $0.name == name }
     if history.isEmpty, claims.isEmpty {
       throw ElideError(.notFound, "there is no name '\(name)' in \(store.url)")
@@ -34,16 +41,15 @@ package struct NameAuditor {
     report.head = history.fold.head
     report.entries = UInt64(history.slots.count)
     report.seals = UInt64(history.slots.lazy.filter { $0.fault == nil }.count)
-    let checkpoints = try checkpoints(history)
-    judge(history, claims + checkpoints.compactMap { $0.claim(name) }, &report)
+    judge(history, claims + checkpoints.claims, &report)
     // Behind the first bad slot the fold is not what it was: what follows from it is not reported.
-    let isIntact = report.faults.isEmpty
-    if isIntact {
+    if report.faults.isEmpty {
       report.violations = history.slots.compactMap { s in s.violation.map { .init("violation", at: s.key, $0) } }
-      try CrossLogs(store: store, history: history).check(&report)
-      compare(checkpoints, history, &report)
+      try crossings.check(&report)
+      report.checkpoints = checkpoints.compared
+      report.faults += checkpoints.differing
     }
-    report.faults += checkpoints.compactMap(\.fault)
+    report.faults += checkpoints.faults
     hosts(history, witnesses, &report)
     if volumes { try verifyVolumes(history, deep: deep, bodies: bodies, &report) }
     return report
@@ -109,49 +115,6 @@ package struct NameAuditor {
   }
 
   // MARK: Beside the log
-
-  private struct FoundCheckpoint {
-    var key: String
-    var read: Result<NameCheckpoint, TOMLError>
-    /// What it says of its slot, if it can be believed.
-    func claim(_ name: String) -> NameWitnessed? {
-      guard case .success(let checkpoint) = read, let head = checkpoint.fold.head else { return nil }
-      return NameWitnessed(name: name, seq: head.seq, says: .hash(head.hash), by: key)
-    }
-    var fault: VerifyReport.Fault? {
-      guard case .failure(let error) = read else { return nil }
-      return .init("checkpoint", at: key, error.description)
-    }
-  }
-
-  private func checkpoints(_ history: NameHistory) throws(ElideError) -> [FoundCheckpoint] {
-    var out: [FoundCheckpoint] = []
-    for object in try store.all(under: "events/\(history.name)/checkpoints/") where object.key.hasSuffix(".toml") {
-      guard let bytes = try store.found(object.key) else { continue }
-      do throws(TOMLError) {
-        let checkpoint = try NameCheckpoint.decode(bytes, of: history.name)
-        guard let head = checkpoint.fold.head, StoreLayout.nameCheckpoint(history.name, head.seq) == object.key else {
-          throw TOMLError("it is that of another entry")
-        }
-        out.append(FoundCheckpoint(key: object.key, read: .success(checkpoint)))
-      } catch { out.append(FoundCheckpoint(key: object.key, read: .failure(error))) }
-    }
-    return out
-  }
-
-  private func compare(_ checkpoints: [FoundCheckpoint], _ history: NameHistory, _ report: inout NameReport) {
-    for found in checkpoints {
-      guard case .success(let checkpoint) = found.read, let head = checkpoint.fold.head,
-        head.seq < UInt64(history.slots.count)
-      else { continue }
-      var fold = NameFold(name: history.name)
-      for slot in history.slots.prefix(Int(head.seq) + 1) { fold.next(slot.raw, areVerified: slot.fault == nil) }
-      report.checkpoints += 1
-      if checkpoint.fold != fold {
-        report.add("checkpoint", at: found.key, "it does not say what the entries up to \(head.seq) say")
-      }
-    }
-  }
 
   /// Whoever has written here has published his key.
   private func hosts(_ history: NameHistory, _ witnesses: StoreWitnesses, _ report: inout NameReport) {

@@ -14,8 +14,12 @@ package struct NameSlot: Equatable, Sendable {
   package let fault: String?
   /// Why it changes nothing, as everybody who folds the log finds; nil when it counts.
   package let violation: String?
-  /// The state after it; nil behind a hole, where nothing is folded.
-  package let state: NameState?
+  /// What the name is after it; nil behind a hole, where nothing is folded.
+  package let phase: NameState.Phase?
+  /// The epoch after it.
+  package let epoch: UInt64?
+  /// Volumes that it gave to the name.
+  package let granted: [Episode]
 
   package var key: String { StoreLayout.nameEntry(name, seq) }
   /// Legal where it stands, and of a kind that this program knows.
@@ -41,10 +45,16 @@ package struct NameReader {
     guard let raw = try bytes(fold.nextSeq) else { return nil }
     let seq = fold.nextSeq
     let (entry, fault) = Self.judge(raw, name, seq)
+    let before = fold.state.holdings.episodes
     let violation = fold.next(raw, areVerified: fault == nil)
+    var granted: [Episode] = []
+    // The same array, most of the time: compared in no time.
+    if fold.state.holdings.episodes != before {
+      granted = fold.state.holdings.episodes.filter { e in !before.contains { $0.volume == e.volume } }
+    }
     return NameSlot(
       name: name, seq: seq, raw: raw, hash: Digest.sha256(raw), entry: entry, fault: fault, violation: violation?.detail,
-      state: fold.state)
+      phase: fold.state.phase, epoch: fold.state.epoch, granted: granted)
   }
 
   /// A slot by itself, also one behind a hole.
@@ -52,7 +62,8 @@ package struct NameReader {
     guard let raw = try bytes(seq) else { return nil }
     let (entry, fault) = Self.judge(raw, name, seq)
     return NameSlot(
-      name: name, seq: seq, raw: raw, hash: Digest.sha256(raw), entry: entry, fault: fault, violation: nil, state: nil)
+      name: name, seq: seq, raw: raw, hash: Digest.sha256(raw), entry: entry, fault: fault, violation: nil,
+      phase: nil, epoch: nil, granted: [])
   }
 
   private func bytes(_ seq: UInt64) throws(ElideError) -> [UInt8]? {
@@ -75,7 +86,8 @@ package struct NameReader {
   }
 }
 
-/// Everything that a store has of a name's log.
+/// Everything that a store has of a name's log. Keeps what stands in the slots, and no states but the last: a state is made again
+/// from the slots when one is asked for.
 package struct NameHistory {
   package let name: String
   /// The slots from 0 on, without a hole.
@@ -85,10 +97,19 @@ package struct NameHistory {
   /// The fold of `slots`.
   package let fold: NameFold
 
-  package init(_ name: String, store: any Store) throws(ElideError) {
+  /// - Parameter visit: called for each slot of the row as it is read, with the state before it and the fold after it.
+  package init(
+    _ name: String, store: any Store,
+    visit: (NameSlot, _ before: NameState, _ after: NameFold) throws(ElideError) -> Void = { _, _, _ in }
+  ) throws(ElideError) {
     var reader = try NameReader(name, store: store)
     var slots: [NameSlot] = []
-    while let slot = try reader.next() { slots.append(slot) }
+    while true {
+      let before = reader.fold.state
+      guard let slot = try reader.next() else { break }
+      try visit(slot, before, reader.fold)
+      slots.append(slot)
+    }
     let seen = UInt64(slots.count)
     var beyond: [NameSlot] = []
     for object in try store.all(under: "events/\(name)/") {

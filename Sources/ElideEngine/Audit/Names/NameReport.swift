@@ -70,8 +70,8 @@ extension NameHistory {
   package var episodes: [NameEpisode] {
     var out: [NameEpisode] = []
     for slot in slots {
-      guard let event = slot.event, let state = slot.state, let envelope = slot.entry?.envelope else { continue }
-      for e in state.holdings.episodes where !out.contains(where: { $0.episode.volume == e.volume }) {
+      guard let event = slot.event, let envelope = slot.entry?.envelope else { continue }
+      for e in slot.granted where !out.contains(where: { $0.episode.volume == e.volume }) {
         out.append(NameEpisode(episode: e, seq: slot.seq, actor: envelope.actor))
       }
       for i in out.indices {

@@ -12,6 +12,9 @@ package enum WitnessFile {
     if let heads = try? HostHeads.decode(bytes) {
       return heads.heads.map { NameWitnessed(name: $0.name, seq: $0.head.seq, says: .hash($0.head.hash), by: path) }
     }
+    if let note = try? TreeCheckpoint.decode(bytes), note.size > 0 {
+      return [NameWitnessed(name: note.logName, seq: note.size - 1, says: .root(note.root), by: path)]
+    }
     return try lines(bytes, path)
   }
 

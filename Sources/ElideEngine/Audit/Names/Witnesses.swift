@@ -70,6 +70,21 @@ struct StoreWitnesses {
     } catch { faults.append(.init("heads", at: key, error.description)) }
   }
 
+  /// Notes beside a name's log, of the trees that hosts have signed.
+  mutating func notes(_ name: String, _ store: any Store) throws(ElideError) {
+    for object in try store.all(under: "events/\(name)/checkpoints/") where object.key.hasSuffix(".note") {
+      guard let bytes = try store.found(object.key) else { continue }
+      do throws(ProofError) {
+        let note = try TreeCheckpoint.decode(bytes)
+        guard note.size > 0, note.logName == name, StoreLayout.nameNote(name, note.size - 1) == object.key else {
+          throw ProofError("it is of another place")
+        }
+        guard hosts.values.contains(where: { note.isSigned(by: $0) }) else { throw ProofError("no host of this store signed it") }
+        claims.append(NameWitnessed(name: name, seq: note.size - 1, says: .root(note.root), by: object.key))
+      } catch { faults.append(.init("checkpoint", at: object.key, error.description)) }
+    }
+  }
+
   /// What the hint of `name` knows: entries are believed for their seals, whatever the hint is.
   static func hint(_ name: String, _ store: any Store) throws(ElideError) -> [NameWitnessed] {
     let key = StoreLayout.nameHint(name)
@@ -87,6 +102,13 @@ struct StoreWitnesses {
       claims.append(NameWitnessed(name: name, seq: head.seq, says: .hash(head.hash), by: key))
     }
     return claims
+  }
+}
+
+/// Keys that hosts have published in a store.
+package enum HostKeys {
+  package static func published(in store: any Store) throws(ElideError) -> [[UInt8]] {
+    try StoreWitnesses(store).hosts.sorted { $0.key < $1.key }.map(\.value)
   }
 }
 
