@@ -6,7 +6,8 @@ import Foundation
 import Simulator
 import Testing
 
-/// `scripts/verifier`, written from the formats alone and sharing no code, on the same tampered buckets: it names the same object.
+/// `scripts/verifier`, written from the formats alone and sharing no code, on the same tampered buckets: it names the same
+/// object.
 @Suite struct OtherVerifierTests {
   private static let script =
     #filePath.split(separator: "/").dropLast(3).reduce("") { $0 + "/" + $1 } + "/scripts/verifier/verify-bucket.py"

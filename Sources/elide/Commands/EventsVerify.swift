@@ -13,7 +13,8 @@ struct EventsVerify: ParsableCommand {
         elide events verify vm1 --witness heads-of-last-month.toml
 
       The first object that is not what it should be comes first. A log that was cut short looks whole to itself: hosts' signed
-      heads in the store tell, and what you kept yourself (--witness: a heads document, a signed checkpoint, or lines "NAME SEQ HASH").
+      heads in the store tell, and what you kept yourself (--witness: a heads document, a signed checkpoint, or lines
+      "NAME SEQ HASH").
       Exit code 4 when something is wrong.
       """)
   @OptionGroup var audit: AuditOptions
