@@ -18,7 +18,8 @@ import Glibc
       """,
     version: "0.1.0",
     subcommands: [
-      VolumeCommand.self, SnapshotCommand.self, ServeCommand.self, EventsCommand.self, StoreCommand.self, CacheCommand.self,
+      VolumeCommand.self, SnapshotCommand.self, PinCommand.self, ServeCommand.self, EventsCommand.self, StoreCommand.self,
+      CacheCommand.self,
       InspectCommand.self, StatusCommand.self,
     ])
 

@@ -48,6 +48,18 @@ final class VolumeWorld {
   var world: World { World(clock: clock, random: HostRandom(), files: HostFiles()) }
   func store(_ name: String = "store") throws -> LocalStore { try LocalStore(root: "\(root)/\(name)", world: world) }
 
+  /// Takes a name's log and all rows of it away, as if it had never been.
+  func forget(_ host: String, _ name: String) throws {
+    guard let environment = names[host] else { return }
+    let rows = LMDBNameRows(environment)
+    for table in NameRowTable.allCases {
+      try rows.commit(try rows.scan(table, prefix: Array(name.utf8)).map { NameRowChange(table, $0.key, nil) })
+    }
+    for prefix in ["events/\(name)/", "names/\(name).toml"] {
+      for object in try store().list(prefix, after: nil, limit: 1000) { try store().delete(object.key) }
+    }
+  }
+
   /// A host's engine, as a process that has just started would have it.
   func host(_ name: String, store: (any Store)? = nil) throws -> Engine {
     let world = world

@@ -14,6 +14,7 @@ extension Engine {
     let state = try LocalFold.stateOnly(self, volume, place, journal)
     let log = try KeptRows(journal, volume).read().pageLog
     var s = VolumeStatus(volume: volume)
+    if state.isFenced { (s.state, s.reason) = (.fenced, "'\(state.boundName ?? "")' is another host's; what it held is kept") }
     s.size = state.deviceSize
     s.head = journal.head?.seq ?? 0
     s.cut = log.cut

@@ -125,7 +125,7 @@ extension VolumeKeeper {
   }
 
   private var serviceState: VolumeStatus.State {
-    if haltReason != nil { return .halted }
+    if let haltReason { return haltReason.kind == .fenced ? .fenced : .halted }
     guard let phase = ending?.phase else { return .serving }
     return phase == .done ? .stopped : .draining
   }

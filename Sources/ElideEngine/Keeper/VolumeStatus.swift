@@ -3,7 +3,7 @@ import ElideIO
 /// What a volume in service (or on disk) says of itself. Taken by the keeper, copied freely. `docs/cli-json.md` names the
 /// fields as people see them.
 package struct VolumeStatus: Equatable, Sendable {
-  package enum State: String, Sendable { case closed, serving, draining, stopped, halted }
+  package enum State: String, Sendable { case closed, serving, draining, stopped, halted, fenced }
   /// How guests may write: as they like; slower, since much is not in the store; not before some of it is; not at all, since
   /// nothing gets there or, `full`, since the disk has no room for a file.
   package enum Writing: String, Sendable { case free, slowed, held, refused, full }

@@ -56,6 +56,20 @@ extension Engine {
     return try KeyFile.read(world.files, directory.volume(volume).key)?.publicKey
   }
 
+  /// Throws unless this host may change what `base` names, as the log of the name says today.
+  package func requireWritable(_ base: VolumeSource.Base) throws(ElideError) {
+    let found = try find(base, fresh: true)
+    if mayWrite(found) { return }
+    guard let name = found.name else {
+      throw ElideError(.notFound, "volume \(found.volume) is not in \(directory.root)")
+    }
+    do throws(Refusal) {
+      _ = try name.decide(
+        .resize(size: 1 << 50), by: Author(host: host.id, incarnation: incarnation, epoch: name.epoch))
+    } catch { throw ElideError(error) }
+    throw ElideError(.usage, name.sentence)
+  }
+
   /// The newest published cut of a volume of this data directory, by its rows; nil before its first page.
   package func publishedCut(_ volume: ULID) throws(ElideError) -> Cut? {
     let journal: any JournalStore

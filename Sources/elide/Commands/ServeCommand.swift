@@ -16,16 +16,19 @@ struct ServeCommand: AsyncParsableCommand {
         elide serve vm1 --nbd tcp:0.0.0.0:10809 --tls-certificates /etc/pki/elide --tls-verify-peer
         elide serve vm1 --nbd unix:/tmp/s --run 'nbdcopy "$uri" disk.img'
 
-      Each volume is an export of its name, each of its snapshots a read-only export name@label. A volume that was not
-      made in this data directory is served read-only at its newest published cut, and fetches what is read. At Ctrl-C
-      clients are drained and everything is shipped; a second Ctrl-C kills, which loses nothing that was acknowledged.
+      Each volume is an export of its name, each of its snapshots a read-only export name@label. A name is served for
+      writing by the host that owns it, once its log in the store says so; images, and with --read-only the newest published
+      cut of any name, are served anywhere, and fetch what is read. At Ctrl-C clients are drained, everything is shipped and
+      the name is stopped; a second Ctrl-C kills, which loses nothing that was acknowledged.
       """)
   @OptionGroup var options: GlobalOptions
   @OptionGroup(title: "Transport") var transport: TransportOptions
   @Argument(help: "Names or ULIDs, with @label or :seq for a point in the past.") var targets: [String]
   @Option(name: .long, help: ArgumentHelp("Where to listen; may be repeated.", valueName: "unix:PATH|tcp:HOST:PORT|systemd"))
   var nbd: [String] = []
-  @Flag(name: .long, help: "Refuse writes.") var readOnly = false
+  @Flag(name: .long, help: "Serve the newest published cut, whosever the name is, and refuse writes.") var readOnly = false
+  @Flag(name: .long, help: "Claim names that nobody owns.") var claim = false
+  @Flag(name: .long, help: ArgumentHelp("The names are live at this host already.", visibility: .private)) var granted = false
   @Option(name: .long, help: "Run a shell command with $uri set to the first export, and exit with its code.") var run: String?
   var isQuiet = false
   @Option(name: .long, help: "Look for requests this long before sleeping, in microseconds; costs a core, saves latency.")
@@ -73,7 +76,8 @@ struct ServeCommand: AsyncParsableCommand {
     let session = ServeSession(engine)
     defer { session.abandon() }
     for target in targets {
-      try session.open(target, readOnly: readOnly, prefetch: prefetch ?? engine.configuration.prefetch)
+      let gate = ServeGate(isReadOnly: readOnly, claims: claim, isGranted: granted)
+      try session.open(target, gate, prefetch: prefetch ?? engine.configuration.prefetch)
     }
 
     var scratch: String?
@@ -122,6 +126,10 @@ struct ServeCommand: AsyncParsableCommand {
   private func sayNews(_ session: ServeSession) {
     for text in session.storeNews() { Output.note("elide: \(text)") }
     for halted in session.newlyHalted() {
+      if halted.isFenced {
+        Output.note("elide: \(halted.export) is fenced: \(halted.reason)\nelide: every request fails from here on")
+        continue
+      }
       Output.note(
         "elide: \(halted.export) has halted: \(halted.reason)\n"
           + "elide: it answers reads; writes and flushes fail. What was acknowledged is on disk: serve it again to recover")

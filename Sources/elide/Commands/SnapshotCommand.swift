@@ -27,7 +27,9 @@ struct SnapshotCreate: ParsableCommand {
     let engine = try options.engine()
     let source = try VolumeSource(volume)
     if let fault = SnapshotLabel.fault(label) { throw ElideError(.usage, "the label '\(label)' \(fault)") }
-    let id = try engine.volume(source.base)
+    let found = try engine.find(source.base, fresh: false)
+    let id = found.volume
+    if try Serving.status(id, engine) == nil { try engine.requireWritable(source.base) }
     let made = try Serving.snapshot(id, label, engine) ?? SnapshotJSON(engine.createSnapshot(id, label: label))
     if json.json { return try Output.json(made) }
     print("\(volume)@\(label): snapshot \(made.snapshot) at entry \(made.point.map(String.init) ?? "-")")

@@ -8,7 +8,8 @@ struct VolumeCommand: ParsableCommand {
     discussion: "Example:\n  elide volume create vm1 --size 10G",
     subcommands: [
       VolumeCreate.self, VolumeImport.self, VolumeList.self, VolumeStatusCommand.self, VolumeVerify.self, VolumeResize.self,
-      VolumeLs.self, VolumePrefetch.self,
+      VolumeLs.self, VolumePrefetch.self, VolumeStart.self, VolumeStop.self, VolumeRelease.self, VolumeClaim.self,
+      VolumeRename.self, VolumeRemove.self, VolumePurge.self, VolumeCancel.self, VolumeNote.self, VolumeDiscardDisplaced.self,
     ])
 }
 
@@ -24,8 +25,7 @@ struct VolumeCreate: ParsableCommand {
       A fork copies no data. Its source is a name, a volume's ULID, either with @label for a snapshot, or :seq for a
       published cut.
       """)
-  @OptionGroup var options: GlobalOptions
-  @OptionGroup var json: JSONOption
+  @OptionGroup var lifecycle: LifecycleOptions
   @Argument(help: "Name of the new volume.") var name: String
   @Option(name: .long, help: "Size of an empty volume, such as 10G; a multiple of 512 bytes.") var size: ByteSize?
   @Option(name: .long, help: ArgumentHelp("What to fork.", valueName: "source")) var from: String?
@@ -34,19 +34,7 @@ struct VolumeCreate: ParsableCommand {
     if (size == nil) == (from == nil) { throw ValidationError("Say either --size, or --from.") }
   }
 
-  func run() throws {
-    let engine = try options.engine()
-    let made: VolumeSummary
-    if let size {
-      made = try engine.createVolume(name: name, size: size.bytes)
-    } else {
-      made = try engine.createFork(name: name, from: VolumeSource(from ?? "")) { (volume) throws(ElideError) in
-        try Serving.publish(volume, engine)
-      }
-    }
-    if json.json { return try Output.json(VolumeJSON(made)) }
-    print("\(name): volume \(made.volume), \(ByteSize.text(made.size))")
-  }
+  func run() throws { try lifecycle.make(.create(name: name, size: size?.bytes, from: from)) }
 }
 
 struct VolumeImport: ParsableCommand {
@@ -59,27 +47,18 @@ struct VolumeImport: ParsableCommand {
       The source is raw:FILE or ext4:FILE (which must hold an ext4 file system). When this returns the store has all of
       it, and any host can open or fork it. Interrupted, it leaves nothing behind.
       """)
-  @OptionGroup var options: GlobalOptions
-  @OptionGroup var json: JSONOption
+  @OptionGroup var lifecycle: LifecycleOptions
   @Argument(help: "Name of the new volume.") var name: String
   @Argument(help: "raw:FILE or ext4:FILE.") var source: String
 
   func run() throws {
-    let path: String
-    if source.hasPrefix("raw:") {
-      path = String(source.dropFirst(4))
-    } else if source.hasPrefix("ext4:") {
-      path = String(source.dropFirst(5))
-      try Ext4Image.check(absolute(path))
-    } else {
+    let parts = source.split(separator: ":", maxSplits: 1).map(String.init)
+    guard parts.count == 2, ["raw", "ext4"].contains(parts[0]) else {
       throw ElideError(.usage, "'\(source)': the source is raw:FILE or ext4:FILE")
     }
-    let progress = ProgressReporter()
-    defer { progress.end() }
-    let made = try options.engine().importImage(name: name, path: absolute(path), progress: progress.handle)
-    progress.end()
-    if json.json { return try Output.json(VolumeJSON(made)) }
-    print("\(name): volume \(made.volume), \(ByteSize.text(made.size))")
+    let path = absolute(parts[1])
+    if parts[0] == "ext4" { try Ext4Image.check(path) }
+    try lifecycle.make(.importImage(name: name, source: "\(parts[0]):\(path)"))
   }
 }
 
@@ -95,11 +74,11 @@ struct VolumeList: ParsableCommand {
     let volumes = try options.engine().listVolumes()
     if json.json { return try Output.json(Document(volumes: volumes.map(VolumeJSON.init))) }
     Output.table(
-      ["NAME", "VOLUME", "SIZE", "KIND", "PARENT"],
+      ["NAME", "VOLUME", "SIZE", "KIND", "STATE", "PARENT"],
       volumes.map { v in
         [
           v.name ?? "-", v.volume.description, ByteSize.text(v.size), v.isImage ? "image" : v.isWritable ? "volume" : "read-only",
-          v.parent.map { "\($0.volume):\($0.seq)" } ?? "-",
+          v.phase ?? "-", v.parent.map { "\($0.volume):\($0.seq)" } ?? "-",
         ]
       })
   }
@@ -141,21 +120,5 @@ struct VolumeVerify: ParsableCommand {
     let report = try options.engine(createStore: false).verifyVolume(VolumeSource(volume), progress: progress.handle)
     progress.end()
     try ReportPrinter.finish(report, json: json.json)
-  }
-}
-
-struct VolumeResize: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "resize", abstract: "Grow a volume, served or not.", discussion: "Example:\n  elide volume resize vm1 20G")
-  @OptionGroup var options: GlobalOptions
-  @Argument(help: "Name or ULID.") var volume: String
-  @Argument(help: "New size, at least the present one.") var size: ByteSize
-
-  func run() throws {
-    let engine = try options.engine()
-    let source = try VolumeSource(volume)
-    let id = try engine.volume(source.base)
-    if try Serving.resize(id, size.bytes, engine) == false { _ = try engine.resize(id, to: size.bytes) }
-    print("\(volume): \(ByteSize.text(size.bytes))")
   }
 }

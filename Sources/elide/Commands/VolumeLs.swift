@@ -13,7 +13,7 @@ struct VolumeLs: AsyncParsableCommand {
       Reads through the volume's map and fetches what it needs; the volume is not written. Uses debugfs and nbdfuse.
       """)
   @OptionGroup var options: GlobalOptions
-  @Argument(help: "Name or ULID, with @label for a snapshot. Must not be served at the moment, unless it is a snapshot.")
+  @Argument(help: "Name or ULID, whosever it is, as of its newest published cut; or with @label as of a snapshot.")
   var volume: String
   @Argument(help: "A directory on it.") var path = "/"
 
@@ -23,9 +23,7 @@ struct VolumeLs: AsyncParsableCommand {
     var serve = try ServeCommand.parse(["--read-only", "--run", Self.script(path: path, name: volume), "--", volume])
     serve.options = options
     serve.isQuiet = true
-    do { try await serve.run() } catch let error as ElideError where error.kind == .owned {
-      throw ElideError(.owned, "\(error.message); list a snapshot of it: elide volume ls \(volume)@LABEL")
-    }
+    try await serve.run()
   }
 
   /// The file that nbdfuse shows is the whole device: debugfs opens it as any image. It says what went wrong on standard error,

@@ -8,6 +8,8 @@ final class ServeSession {
     let export: String
     let volume: OpenedVolume
     let isReadOnly: Bool
+    /// The right by which it serves, which this process took up and gives back at the end.
+    var grant: ServiceGrant?
     var isHalted = false
     var failedReads: UInt64 = 0
   }
@@ -25,14 +27,15 @@ final class ServeSession {
   /// Names of the exports, in the order in which the volumes were given.
   var exports: [String] { served.map(\.export) }
 
-  func open(_ target: String, readOnly: Bool, prefetch: PrefetchPolicy) throws {
-    let volume = try engine.open(VolumeSource(target))
+  /// Opens a target by the serve gate; `gate` says how a name is taken up.
+  func open(_ target: String, _ gate: ServeGate, prefetch: PrefetchPolicy) throws {
+    let (volume, grant) = try gate.open(VolumeSource(target), engine)
     let begun = volume.startPrefetch(
       prefetch, smallBytes: engine.configuration.smallBytes, cacheBytes: engine.cache.budget)
     if prefetch == .all, case .tooLarge(let limit) = begun {
       Output.note("elide: \(target) is not prefetched: it has more than \(ByteSize.text(limit)), half of what the cache may hold")
     }
-    served.append(Served(export: target, volume: volume, isReadOnly: readOnly || volume.isReadOnly))
+    served.append(Served(export: target, volume: volume, isReadOnly: gate.isReadOnly || volume.isReadOnly, grant: grant))
     try volume.start()
   }
 
@@ -53,12 +56,12 @@ final class ServeSession {
   }
 
   /// Volumes that have halted since the last call, each told once: its export, and why.
-  func newlyHalted() -> [(export: String, reason: String)] {
-    var out: [(export: String, reason: String)] = []
+  func newlyHalted() -> [(export: String, reason: String, isFenced: Bool)] {
+    var out: [(export: String, reason: String, isFenced: Bool)] = []
     for i in served.indices where !served[i].isHalted {
-      guard let status = served[i].volume.port?.status, status.state == .halted else { continue }
+      guard let status = served[i].volume.port?.status, [.halted, .fenced].contains(status.state) else { continue }
       served[i].isHalted = true
-      out.append((served[i].export, status.reason ?? "halted"))
+      out.append((served[i].export, status.reason ?? "halted", status.state == .fenced))
     }
     return out
   }
@@ -89,14 +92,18 @@ final class ServeSession {
     for s in served where s.volume.port != nil { try? engine.world.files.remove(engine.directory.control(s.volume.volume)) }
   }
 
-  /// Ships everything and closes. Call when no transport uses the devices any more. One volume's failure does not keep the
+  /// Ships everything, closes, and says in the names' logs that they are stopped. Call when no transport uses the devices any more. One volume's failure does not keep the
   /// others from being closed; the first is thrown.
   func close() throws(ElideError) {
     closed = true
     removeSockets()
     var failure: ElideError?
     for s in served {
-      do throws(ElideError) { try s.volume.close(ship: true) } catch {
+      do throws(ElideError) {
+        try s.volume.close(ship: true)
+        // What did not get into the store leaves the name live: the next serve goes on from here.
+        if let grant = s.grant { try Lifecycle(engine).leave(grant) }
+      } catch {
         failure = failure ?? ElideError(error.kind, "\(s.export): \(error.message)")
       }
     }

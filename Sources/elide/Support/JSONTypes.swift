@@ -12,6 +12,8 @@ struct VolumeJSON: Encodable {
   let parent: String?
   let parentSeq: UInt64?
   let created: UInt64
+  let phase: String?
+  let owner: String?
 
   init(_ v: VolumeSummary) {
     name = v.name
@@ -22,6 +24,8 @@ struct VolumeJSON: Encodable {
     parent = v.parent?.volume.description
     parentSeq = v.parent?.seq
     created = v.created
+    phase = v.phase
+    owner = v.owner
   }
 }
 
