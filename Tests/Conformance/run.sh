@@ -51,6 +51,7 @@ elide() {
   "$1" volume create disk --size "$size" >/dev/null || return 1
   timeout 600 /usr/bin/python3 "$here/commands.py" "$1" || status=1
   timeout 600 /usr/bin/python3 "$here/badinput.py" "$1" || status=1
+  timeout 600 /usr/bin/python3 "$here/audit.py" "$1" || status=1
   if [ "$(id -u)" = 0 ]; then
     timeout 900 /usr/bin/python3 "$here/full-disk.py" "$1" || status=1
   else

@@ -9,11 +9,21 @@ import Foundation
 struct CheckpointOptions: ParsableArguments {
   @Option(name: .long, help: ArgumentHelp("A signed checkpoint; without it this host signs one.", valueName: "file"))
   var checkpoint: String?
+}
 
-  /// From the file; else one of `size` entries, signed with this host's key.
-  func read(_ prover: NameProver, _ place: AuditPlace, size: UInt64? = nil) throws -> TreeCheckpoint {
+enum ProofFiles {
+  static func read(_ files: any Files, _ path: String, limit: Int) throws -> [UInt8] {
+    do throws(Errno) { return try files.readFile(absolute(path), limit: limit) } catch {
+      throw ElideError(error, doing: "read \(path)")
+    }
+  }
+
+  /// A checkpoint from a file; else one of `size` entries, signed with this host's key.
+  static func checkpoint(
+    _ prover: NameProver, _ place: AuditPlace, file checkpoint: String?, size: UInt64?
+  ) throws -> TreeCheckpoint {
     if let checkpoint {
-      let bytes = try ProofFiles.read(place.world.files, checkpoint, limit: TreeCheckpoint.maxBytes)
+      let bytes = try read(place.world.files, checkpoint, limit: TreeCheckpoint.maxBytes)
       do throws(ProofError) { return try TreeCheckpoint.decode(bytes) } catch {
         throw ElideError(.fault, "\(checkpoint): \(error)")
       }
@@ -25,14 +35,7 @@ struct CheckpointOptions: ParsableArguments {
     made.sign(key)
     return made
   }
-}
 
-enum ProofFiles {
-  static func read(_ files: any Files, _ path: String, limit: Int) throws -> [UInt8] {
-    do throws(Errno) { return try files.readFile(absolute(path), limit: limit) } catch {
-      throw ElideError(error, doing: "read \(path)")
-    }
-  }
   static func write(_ bytes: [UInt8]) { FileHandle.standardOutput.write(Data(bytes)) }
 }
 
@@ -63,7 +66,7 @@ struct EventsCheckpoint: ParsableCommand {
   func run() throws {
     let place = try audit.place()
     let prover = try NameProver(audit.name(place), store: place.store, kept: place.seen)
-    let made = try CheckpointOptions().read(prover, place, size: size)
+    let made = try ProofFiles.checkpoint(prover, place, file: nil, size: size)
     if publish {
       let key = StoreLayout.nameNote(prover.name, made.size - 1)
       do throws(StoreError) { try place.store.occupy(key, made.encode()) } catch { throw ElideError(error) }
@@ -95,7 +98,7 @@ struct EventsProve: ParsableCommand {
     guard (seq == nil) != (from == nil) else { throw ElideError(.usage, "give --seq, or --from (and --to)") }
     let place = try audit.place()
     let prover = try NameProver(audit.name(place), store: place.store, kept: place.seen)
-    let signed = try checkpoint.read(prover, place, size: to)
+    let signed = try ProofFiles.checkpoint(prover, place, file: checkpoint.checkpoint, size: to)
     if let seq { ProofFiles.write(try prover.entry(seq, in: signed).encode()) }
     if let from { ProofFiles.write(try prover.beginning(from, of: signed).encode()) }
   }

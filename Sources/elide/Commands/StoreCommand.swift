@@ -6,7 +6,7 @@ struct StoreCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "store", abstract: "Look after the object store.",
     discussion: "Example:\n  elide store stat --store file:///srv/elide",
-    subcommands: [StoreInit.self, StoreProbeCommand.self, StoreStat.self, StoreCopy.self])
+    subcommands: [StoreInit.self, StoreProbeCommand.self, StoreStat.self, StoreFsck.self, StoreCopy.self])
 }
 
 struct StoreInit: ParsableCommand {

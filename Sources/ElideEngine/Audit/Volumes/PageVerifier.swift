@@ -41,6 +41,8 @@ struct PageVerifier {
   private var uploaded = LtHash16()
   private var encodings: [UInt64: SegmentEncoding] = [:]
   private var last: PageHeader?
+  /// Of the newest page that has entries; a terminal one names none.
+  private var checkpoints: [CheckpointLocator] = []
   private var lastHash: Digest?
   private var nextSeq: UInt64 = 0
 
@@ -110,6 +112,7 @@ struct PageVerifier {
     if let last, page.header.cut < last.cut { fault(n, "cut", "the cut falls from \(last.cut) to \(page.header.cut)") }
     if last?.isTerminal == true { fault(n, "page", "it follows a terminal page") }
     (last, lastHash, nextSeq) = (page.header, page.hash, page.nextSeq)
+    if !page.header.isTerminal { checkpoints = page.header.checkpoints }
     read(page, bytes)
   }
 
@@ -269,7 +272,7 @@ struct PageVerifier {
 
   /// The checkpoint that the newest page names.
   private mutating func checkMaps() throws(ElideError) {
-    for locator in last?.checkpoints ?? [] {
+    for locator in checkpoints {
       do throws(StoreError) {
         let bytes = try store.get(locator.key, range: deep ? nil : 0..<1)
         guard deep else { continue }
