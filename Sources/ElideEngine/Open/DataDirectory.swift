@@ -30,6 +30,11 @@ package struct DataDirectory: Equatable, Sendable {
   package func volume(_ volume: ULID) -> VolumeDirectory { VolumeDirectory(root: "\(volumes)/\(volume)") }
   /// The control socket of the process that serves a volume.
   package func control(_ volume: ULID) -> String { "\(run)/\(volume).ctl" }
+  /// Where a coordinator's process serves a volume by NBD.
+  package func socket(_ volume: ULID) -> String { "\(run)/\(volume).sock" }
+  /// The coordinator's socket, and the lock that it holds as long as it runs.
+  package var coordinatorSocket: String { run + "/control.sock" }
+  package var coordinatorLock: String { run + "/coordinator.lock" }
 }
 
 /// The paths of one volume's directory.

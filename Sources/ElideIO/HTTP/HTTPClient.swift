@@ -31,22 +31,30 @@ package enum HTTPClient {
     var bytes: [UInt8] = []
     let limit: Int
     var overflow = false
-    init(limit: Int) { self.limit = limit }
+    /// Takes the bytes as they come, and they are not kept; false ends the request.
+    let take: ((UnsafeRawBufferPointer) -> Bool)?
+    init(limit: Int, take: ((UnsafeRawBufferPointer) -> Bool)?) {
+      self.limit = limit
+      self.take = take
+    }
   }
 
   /// - Parameters:
   ///   - unixSocket: path of the socket to connect to; the URL's host is then only a label.
   ///   - timeoutMilliseconds: for the whole request; 0 for none.
   ///   - limit: bytes of body accepted.
+  ///   - take: called with the body's bytes as they come, which are then not kept; false ends the request, `interrupted`.
   package static func send(
-    _ method: String, _ url: String, unixSocket: String? = nil, body: [UInt8] = [], timeoutMilliseconds: Int,
-    limit: Int = 16 << 20
+    _ method: String, _ url: String, unixSocket: String? = nil, body: [UInt8] = [], headers lines: [String] = [],
+    timeoutMilliseconds: Int,
+    limit: Int = 16 << 20, take: ((UnsafeRawBufferPointer) -> Bool)? = nil
   ) throws(Failure) -> Response {
     guard let handle = curl_easy_init() else { throw .noServer("libcurl has no handle to give") }
     defer { curl_easy_cleanup(handle) }
-    let sink = Sink(limit: limit)
+    let sink = Sink(limit: limit, take: take)
     var headers = curl_slist_append(nil, "Content-Type: application/json")
     headers = curl_slist_append(headers, "Expect:")
+    for line in lines { headers = curl_slist_append(headers, line) }
     defer { curl_slist_free_all(headers) }
 
     _ = elide_curl_set_string(handle, CURLOPT_URL, url)
@@ -60,6 +68,7 @@ package enum HTTPClient {
       guard let bytes, let context else { return 0 }
       let sink = Unmanaged<Sink>.fromOpaque(context).takeUnretainedValue()
       let n = size * count
+      if let take = sink.take { return take(UnsafeRawBufferPointer(start: bytes, count: n)) ? n : 0 }
       if sink.bytes.count + n > sink.limit {
         sink.overflow = true
         return 0  // tells libcurl to stop

@@ -99,7 +99,9 @@ struct ServeCommand: AsyncParsableCommand {
       server = try NBDServer(listening: addresses, exports: session.provider(), configuration: configuration)
     } catch { throw ElideError(.failed, error.description) }
     let thread = try server.start()
-    let controls = try session.listen()
+    let controls = try session.listen(
+      ServingProcess(
+        clients: { server.statistics.connectionsOpen }, volumes: session.exports.count, end: { Interrupt.raise() }))
     for address in server.addresses where !isQuiet {
       Output.note("serving \(session.exports.joined(separator: ", ")) on \(address)")
     }

@@ -11,6 +11,10 @@ import Synchronization
 struct ControlServer: Sendable {
   let port: KeeperPort
   let path: String
+  let process: ServingProcess
+  /// The name that the volume is served as, and the epoch of the entry that permits it.
+  var name: String?
+  var epoch: UInt64?
   var limits = ControlLimits()
 
   /// Listens until cancelled. The socket is 0700's directory's: only this user reaches it.
@@ -19,7 +23,13 @@ struct ControlServer: Sendable {
     let pool = BoundedPool(HTTPServer.defaultPool(logger: .disabled), limit: limits.idleConnections)
     let server = HTTPServer(address: sockaddr_un.unix(path: path), timeout: 600, pool: pool, logger: .disabled)
     let places = Turnstile(limits.waitingRequests)
-    await server.appendRoute("GET /v1/status") { [port] _ in answer { StatusJSON(port.status) } }
+    await server.appendRoute("GET /v1/status") { [self] _ in answer { StatusJSON(port.status, facts) } }
+    await server.appendRoute("POST /v1/drain") { [self] _ in
+      answer { () throws(ElideError) -> Serving.DrainAnswer in
+        try process.drain()
+        return Serving.DrainAnswer(process: getpid())
+      }
+    }
     await server.appendRoute("POST /v1/snapshot") { [port] request in
       let body = try await request.bodyData
       return await onThread(places) {
@@ -29,13 +39,13 @@ struct ControlServer: Sendable {
         }
       }
     }
-    await server.appendRoute("POST /v1/resize") { [port] request in
+    await server.appendRoute("POST /v1/resize") { [port, facts] request in
       let body = try await request.bodyData
       return await onThread(places) {
         answer {
           let size = try JSONDecoder().decode(Serving.ResizeRequest.self, from: body).size
           _ = try port.resize(size).wait(milliseconds: 600_000)
-          return StatusJSON(port.status)
+          return StatusJSON(port.status, facts)
         }
       }
     }
@@ -43,6 +53,36 @@ struct ControlServer: Sendable {
       await onThread(places) { answer { Serving.CutAnswer(cut: try port.cut().wait(milliseconds: 600_000)) } }
     }
     try await server.run()
+  }
+
+  private var facts: ServedFacts {
+    ServedFacts(process: getpid(), name: name, epoch: epoch, clients: process.clients())
+  }
+}
+
+/// What a control socket tells of the process that it belongs to.
+struct ServedFacts: Sendable {
+  let process: Int32
+  let name: String?
+  let epoch: UInt64?
+  /// Connected to the process.
+  let clients: UInt64
+}
+
+/// The process behind one or more control sockets.
+struct ServingProcess: Sendable {
+  /// Connected clients, of all its volumes.
+  let clients: @Sendable () -> UInt64
+  /// Volumes that it serves.
+  let volumes: Int
+  /// Asks it to end in good order; returns at once.
+  let end: @Sendable () -> Void
+
+  func drain() throws(ElideError) {
+    guard volumes == 1 else {
+      throw ElideError(.usage, "process \(getpid()) serves \(volumes) volumes: it is ended by hand (SIGTERM), with all of them")
+    }
+    end()
   }
 }
 

@@ -46,11 +46,12 @@ final class ServeSession {
   }
 
   /// A control socket for each volume that is written here.
-  func listen() throws -> [Task<Void, any Error>] {
+  func listen(_ process: ServingProcess) throws -> [Task<Void, any Error>] {
     try engine.world.files.makeDirectory(engine.directory.run)
     return served.compactMap { s in
       guard let port = s.volume.port else { return nil }
-      let control = ControlServer(port: port, path: engine.directory.control(s.volume.volume))
+      let control = ControlServer(
+        port: port, path: engine.directory.control(s.volume.volume), process: process, name: s.export)
       return Task { try await control.run() }
     }
   }

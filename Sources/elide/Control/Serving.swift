@@ -12,6 +12,7 @@ enum Serving {
   struct SnapshotRequest: Codable { let label: String }
   struct ResizeRequest: Codable { let size: UInt64 }
   struct CutAnswer: Codable { let cut: UInt64 }
+  struct DrainAnswer: Codable { let process: Int32 }
 
   private static func call<Answer: Decodable>(
     _ volume: ULID, _ engine: Engine, _ method: String, _ path: String, body: [UInt8] = [], seconds: Int = 600
@@ -36,8 +37,8 @@ enum Serving {
     return try JSONDecoder().decode(Answer.self, from: Data(response.body))
   }
 
-  static func status(_ volume: ULID, _ engine: Engine) throws -> StatusJSON? {
-    try call(volume, engine, "GET", "/status", seconds: 10)
+  static func status(_ volume: ULID, _ engine: Engine, seconds: Int = 10) throws -> StatusJSON? {
+    try call(volume, engine, "GET", "/status", seconds: seconds)
   }
 
   static func snapshot(_ volume: ULID, _ label: String, _ engine: Engine) throws -> SnapshotJSON? {
@@ -49,6 +50,18 @@ enum Serving {
     let status: StatusJSON? = try call(
       volume, engine, "POST", "/resize", body: Array(JSONEncoder().encode(ResizeRequest(size: size))))
     return status != nil
+  }
+
+  /// The cut that was published; nil when nobody serves the volume.
+  static func cut(_ volume: ULID, _ engine: Engine) throws -> UInt64? {
+    let answer: CutAnswer? = try call(volume, engine, "POST", "/cut")
+    return answer?.cut
+  }
+
+  /// Asks the process that serves a volume to end in good order; its id, or nil when nobody serves the volume.
+  static func drain(_ volume: ULID, _ engine: Engine) throws -> Int32? {
+    let answer: DrainAnswer? = try call(volume, engine, "POST", "/drain", seconds: 10)
+    return answer?.process
   }
 
   /// Has the process that serves a volume publish what it holds, so that it can be forked as it is now.

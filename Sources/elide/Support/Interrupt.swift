@@ -11,7 +11,8 @@ enum Interrupt {
     signal(SIGINT, onSignal)
     signal(SIGTERM, onSignal)
   }
-  fileprivate static func raise() { flag.store(true, ordering: .relaxed) }
+  /// As the signal would: for whoever is asked to end by other means.
+  static func raise() { flag.store(true, ordering: .relaxed) }
 }
 
 private func onSignal(_ number: Int32) {

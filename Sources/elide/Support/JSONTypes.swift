@@ -80,8 +80,13 @@ struct StatusJSON: Codable {
   let lastError: String?
   let failedReads: UInt64
   let lastReadError: String?
+  /// Of the process that serves it, if one does.
+  let process: Int32?
+  let name: String?
+  let epoch: UInt64?
+  let clients: UInt64?
 
-  init(_ s: VolumeStatus) {
+  init(_ s: VolumeStatus, _ served: ServedFacts? = nil) {
     volume = s.volume.description
     state = s.state.rawValue
     reason = s.reason
@@ -111,5 +116,9 @@ struct StatusJSON: Codable {
     lastError = s.lastError
     failedReads = s.failedReads
     lastReadError = s.lastReadError
+    process = served?.process
+    name = served?.name
+    epoch = served?.epoch
+    clients = served?.clients
   }
 }

@@ -24,6 +24,14 @@ final class StepPrinter {
     Swift.print(line(step, latency))
   }
 
+  /// One step as JSON, without an end of line.
+  func json(_ step: Step) -> [UInt8] {
+    let now = step.milliseconds
+    let latency = now.flatMap { now in last.flatMap { now >= $0 ? now - $0 : nil } }
+    if let now { last = now }
+    return CoordinatorWire.encode(Line(step, latency))
+  }
+
   private func line(_ step: Step, _ latency: UInt64?) -> String {
     guard let e = step.envelope else {
       return Self.pad("\(step.seq)", 7) + " not an entry" + Self.mark(step.check)
