@@ -5,7 +5,7 @@ set -euo pipefail
 
 packages=(
   liblmdb-dev liburing-dev libzstd-dev libssl-dev libcurl4-openssl-dev pkg-config make
-  e2fsprogs openssl nbdkit libnbd-bin python3-libnbd fuse3 qemu-utils fio curl "$@"
+  e2fsprogs openssl nbdkit libnbd-bin python3-libnbd fuse3 qemu-utils fio curl python3-yaml "$@"
 )
 
 check_swift() {

@@ -19,8 +19,7 @@ import Glibc
     version: "0.1.0",
     subcommands: [
       VolumeCommand.self, SnapshotCommand.self, PinCommand.self, ServeCommand.self, EventsCommand.self, StoreCommand.self,
-      CacheCommand.self,
-      InspectCommand.self, StatusCommand.self,
+      CacheCommand.self, InspectCommand.self, StatusCommand.self, CoordinatorCommand.self, VolumeProcessCommand.self,
     ])
 
   /// Each segment with blocks here is an open file: the soft limit of a login shell, 1024, is 32 GiB of them.

@@ -51,6 +51,7 @@ elide() {
   "$1" volume create disk --size "$size" >/dev/null || return 1
   timeout 600 /usr/bin/python3 "$here/commands.py" "$1" || status=1
   timeout 600 /usr/bin/python3 "$here/badinput.py" "$1" || status=1
+  timeout 900 /usr/bin/python3 "$here/coordinator.py" "$1" || status=1
   timeout 600 /usr/bin/python3 "$here/audit.py" "$1" || status=1
   timeout 120 /usr/bin/python3 "$here/../Linearizability/check.py" --self-test || status=1
   timeout 300 /usr/bin/python3 "$here/../Linearizability/over.py" "$1" || status=1

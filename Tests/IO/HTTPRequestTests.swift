@@ -21,7 +21,8 @@ import Testing
   }
 
   @Test func aRequestIsRead() throws {
-    let text = "POST /v1/names/vm%2d1/events?after=3&follow HTTP/1.1\r\nHost: elide\r\nContent-Length: 4\r\n\r\nbodyGET / HTTP/1.0\r\n\r\n"
+    let text =
+      "POST /v1/names/vm%2d1/events?after=3&follow HTTP/1.1\r\nHost: elide\r\nContent-Length: 4\r\n\r\nbodyGET / HTTP/1.0\r\n\r\n"
     let requests = try read(text)
     #expect(requests.count == 2)
     #expect(requests[0].method == "POST")
@@ -101,7 +102,9 @@ import Testing
 
   /// Nothing that is made of broken pieces of requests stops the parser.
   @Test func anyBytesGiveAnAnswer() {
-    let pieces = ["GET", " ", "/", "HTTP/1.1", "\r\n", "\r", "\n", ":", "Content-Length", "%", "?", "&", "=", "\u{0}", "5", "é", "Host"]
+    let pieces = [
+      "GET", " ", "/", "HTTP/1.1", "\r\n", "\r", "\n", ":", "Content-Length", "%", "?", "&", "=", "\u{0}", "5", "é", "Host",
+    ]
     var state: UInt64 = 42
     func draw() -> Int {
       state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407

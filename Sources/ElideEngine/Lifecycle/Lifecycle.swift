@@ -33,7 +33,10 @@ package struct Lifecycle: Sendable {
     if !context.isDryRun { try settle(command.name) }
     if let request = context.request, !context.isDryRun {
       let log = try names.log(command.name)
-      if let known = try log.answered(request) { return try report(known, log, "this request was answered before") }
+      if let known = try log.answered(request) {
+        try log.refresh()
+        return try report(known, log, "this request was answered before")
+      }
     }
     switch command {
     case .create(let name, let size?, nil): return try create(name, size, context)
@@ -122,6 +125,11 @@ package struct Lifecycle: Sendable {
       try require(try log.perform(.adopt, context: AppendContext(context)))
     }
     return log
+  }
+
+  /// Takes a name over from an earlier process of this host, if one held it: owner and volume stay, the incarnation becomes this one's.
+  package func adopt(_ name: String, _ context: CommandContext = CommandContext()) throws(ElideError) {
+    _ = try owned(name, context)
   }
 
   /// Refused and unknown are errors: of steps on the way to something else.

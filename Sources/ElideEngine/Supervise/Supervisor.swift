@@ -11,9 +11,9 @@ import ElideIO
 ///                     serve ▲  │ ended for good
 ///                          parked
 ///
-/// A value, without I/O, clock or randomness: times come with the events, in milliseconds of a monotonic clock, and so do the draws
-/// that spread restarts. Whoever owns it carries the actions out and tells what came of them. Processes are known by their ids; what
-/// is told of another process than the volume's present one changes nothing.
+/// A value, without I/O, clock or randomness: times come with the events, in milliseconds of a monotonic clock, and so do the
+/// draws that spread restarts. Whoever owns it carries the actions out and tells what came of them. Processes are known by
+/// their ids; what is told of another process than the volume's present one changes nothing.
 package struct Supervisor: Hashable, Sendable {
   /// How long to wait, in milliseconds.
   package struct Policy: Hashable, Sendable {

@@ -30,7 +30,8 @@ package struct PeerCredentials: Equatable, Sendable {
     let soPeerGroups: Int32 = 59
     let count = getsockopt(descriptor, SOL_SOCKET, soPeerGroups, &groups, &bytes) == 0 ? Int(bytes) / MemoryLayout<gid_t>.size : 0
     self.init(
-      process: Int32(bitPattern: credentials[0]), user: credentials[1], group: credentials[2], groups: Array(groups.prefix(count)))
+      process: Int32(bitPattern: credentials[0]), user: credentials[1], group: credentials[2], groups: Array(groups.prefix(count))
+    )
   }
 }
 
@@ -130,8 +131,8 @@ package final class HTTPResponder {
 
 /// HTTP/1.1 over a Unix socket, for what waits: each connection has a thread, and there are only so many. It is known who asks.
 ///
-/// Bounds: connections, bytes of a request, the time for a request to arrive, the time for an answer to be taken. A handler runs on its
-/// connection's thread and may take as long as it likes. All members may be called from any thread.
+/// Bounds: connections, bytes of a request, the time for a request to arrive, the time for an answer to be taken. A handler
+/// runs on its connection's thread and may take as long as it likes. All members may be called from any thread.
 package final class UnixHTTPServer: Sendable {
   package struct Limits: Sendable {
     package var request = HTTPRequestParser.Limits()

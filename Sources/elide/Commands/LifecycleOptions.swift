@@ -34,9 +34,8 @@ struct LifecycleOptions: ParsableArguments {
     Swift.print("\(report.name): volume \(made.volume), \(ByteSize.text(made.size))")
   }
 
-  func perform(_ command: LifecycleCommand, progress: ProgressHandler = { _ in true }) throws -> LifecycleReport {
-    let engine = try options.engine()
-    return try Lifecycle(engine, servant: SocketServant(engine)).perform(command, context, progress: progress)
+  func perform(_ command: LifecycleCommand, progress: @escaping ProgressHandler = { _ in true }) throws -> LifecycleReport {
+    try LifecycleRunner(options: options).perform(command, context, progress: progress)
   }
 
   func print(_ report: LifecycleReport) throws {

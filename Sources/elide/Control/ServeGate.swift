@@ -24,7 +24,7 @@ struct ServeGate {
       }
       name = known.name
     }
-    let lifecycle = Lifecycle(engine, servant: SocketServant(engine))
+    let lifecycle = Lifecycle(engine, servant: ControlServant(engine))
     if isGranted {
       let grant = try lifecycle.grantOfLive(name)
       return (try engine.openLocal(grant.volume, grant: grant), nil)

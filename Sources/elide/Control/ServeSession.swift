@@ -10,6 +10,8 @@ final class ServeSession {
     let isReadOnly: Bool
     /// The right by which it serves, which this process took up and gives back at the end.
     var grant: ServiceGrant?
+    /// Of the entry that permits it, where somebody else took the right up and gives it back.
+    var epoch: UInt64?
     var isHalted = false
     var failedReads: UInt64 = 0
   }
@@ -39,6 +41,14 @@ final class ServeSession {
     try volume.start()
   }
 
+  /// What the log permits this host to serve.
+  func open(_ grant: ServiceGrant, prefetch: PrefetchPolicy) throws {
+    let volume = try engine.openLocal(grant.volume, grant: grant)
+    _ = volume.startPrefetch(prefetch, smallBytes: engine.configuration.smallBytes, cacheBytes: engine.cache.budget)
+    served.append(Served(export: grant.name, volume: volume, isReadOnly: false, epoch: grant.epoch))
+    try volume.start()
+  }
+
   func provider() -> sending ServedExports {
     // Handed over: this thread touches no device before the server has ended.
     nonisolated(unsafe) let exports = ServedExports(served.map { ($0.export, $0.volume.device, $0.isReadOnly) }, engine)
@@ -51,7 +61,8 @@ final class ServeSession {
     return served.compactMap { s in
       guard let port = s.volume.port else { return nil }
       let control = ControlServer(
-        port: port, path: engine.directory.control(s.volume.volume), process: process, name: s.export)
+        port: port, path: engine.directory.control(s.volume.volume), process: process, name: s.export,
+        epoch: s.grant?.epoch ?? s.epoch)
       return Task { try await control.run() }
     }
   }
@@ -93,8 +104,8 @@ final class ServeSession {
     for s in served where s.volume.port != nil { try? engine.world.files.remove(engine.directory.control(s.volume.volume)) }
   }
 
-  /// Ships everything, closes, and says in the names' logs that they are stopped. Call when no transport uses the devices any more. One volume's failure does not keep the
-  /// others from being closed; the first is thrown.
+  /// Ships everything, closes, and says in the names' logs that they are stopped. Call when no transport uses the devices any
+  /// more. One volume's failure does not keep the others from being closed; the first is thrown.
   func close() throws(ElideError) {
     closed = true
     removeSockets()

@@ -1,8 +1,8 @@
 import ElideIO
 import Glibc
 
-/// Who may do what on the coordinator's socket, by who is at the other end: root, the user that the coordinator runs as and the members
-/// of its group may act; everybody else may read, if the operator allows it.
+/// Who may do what on the coordinator's socket, by who is at the other end: root, the user that the coordinator runs as and the
+/// members of its group may act; everybody else may read, if the operator allows it.
 struct ControlAccess: Equatable, Sendable {
   enum Readers: String, CaseIterable, Sendable { case group, all }
   enum Right: Equatable, Sendable { case none, read, act }

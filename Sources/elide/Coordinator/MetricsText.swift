@@ -1,7 +1,7 @@
 import ElideIO
 
-/// Metrics in the text format of Prometheus (exposition format 0.0.4): families in the order in which they are first named, each with
-/// its help and type before its samples.
+/// Metrics in the text format of Prometheus (exposition format 0.0.4): families in the order in which they are first named,
+/// each with its help and type before its samples.
 struct MetricsText {
   enum Kind: String { case counter, gauge }
 
