@@ -57,6 +57,17 @@ class Coordinator:
         assert status == expect, f"{kind} {name} on {self.data}: {status} {answer}"
         return answer
 
+    def events(self, name):
+        return [json.loads(line) for line in self.ask("GET", f"/v1/names/{name}/events")[1].splitlines()]
+
+    def volume(self, volume, method, path):
+        """Asks the process that serves a volume."""
+        c = Connection(self.root / f"run/{volume}.ctl")
+        c.request(method, path)
+        r = c.getresponse()
+        assert r.status == 200, r.read()
+        return json.loads(r.read())
+
     def status(self):
         return self.ask("GET", "/v1/status")[1]
 
@@ -106,7 +117,7 @@ class Coordinator:
                 pass
 
 
-def case(*hosts):
+def case(*hosts, deadline=180):
     """Runs a case at once, with a coordinator for each of the data directories."""
     def run(function):
         host = Host()
@@ -118,7 +129,7 @@ def case(*hosts):
             function(*coordinators)
         body.__doc__ = function.__doc__
         try:
-            cases.attempt(body, deadline=180)
+            cases.attempt(body, deadline=deadline)
             if cases.failed:
                 for c in coordinators:
                     print("  #", c.data, "\n  # ".join(c.log.read_text().splitlines()[-12:]), flush=True)
