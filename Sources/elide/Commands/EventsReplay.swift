@@ -75,24 +75,28 @@ struct EventsReplay: ParsableCommand {
     var place = try audit.place()
     switch place.target {
     case .volume(let volume):
-      let (report, source) = try replay(volume, place)
+      let (report, source) = try replay([volume], place)[0]
       if json.json { try Output.json(ReplayJSON(report, source)) } else { text(report, source) }
       if verify && !report.agrees { throw ExitCode(4) }
     case .name(let name): try replay(name, &place)
     }
   }
 
-  private func replay(_ volume: ULID, _ place: AuditPlace) throws -> (ReplayReport, HistorySource) {
-    let source = place.source(volume)
-    let live = source == .local ? try audit.options.engine(createStore: false).localState(volume) : nil
-    return (try place.auditor.replay(volume, from: source, live: live), source)
+  /// With this host's engine, where a volume has its journal here: the state that it holds is compared too.
+  private func replay(_ volumes: [ULID], _ place: AuditPlace) throws -> [(ReplayReport, HistorySource)] {
+    let isHere = volumes.contains { place.source($0) == .local }
+    let engine = isHere ? try audit.options.engine(createStore: false) : nil
+    return try volumes.map { volume in
+      let source = place.source(volume)
+      let live = source == .local ? try engine?.localState(volume) : nil
+      return (try place.auditor.replay(volume, from: source, live: live), source)
+    }
   }
 
   private func replay(_ name: String, _ place: inout AuditPlace) throws {
     let history = try place.history(name)
     let log = try NameAuditor(store: place.store).verify(name, volumes: false)
-    var reports: [(ReplayReport, HistorySource)] = []
-    for episode in history.episodes where !episode.isPurged { reports.append(try replay(episode.episode.volume, place)) }
+    let reports = try replay(history.episodes.filter { !$0.isPurged }.map(\.episode.volume), place)
     let isSame = log.faults.isEmpty && reports.allSatisfy(\.0.agrees)
     let hash = Digest.sha256(history.fold.state.encode()).hex
     if json.json {
