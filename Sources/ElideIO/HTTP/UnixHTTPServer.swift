@@ -146,14 +146,21 @@ package final class UnixHTTPServer: Sendable {
   }
   package typealias Handler = @Sendable (HTTPRequest, PeerCredentials?, HTTPResponder) -> Void
 
+  private struct Client {
+    var thread: JoinableThread?
+    /// Since when it has waited for bytes of a request; nil while it is answered.
+    var waitingSince: UInt64?
+  }
   private struct State {
     var isStopping = false
-    var open: [Int32: JoinableThread?] = [:]
+    var open: [Int32: Client] = [:]
     var over: [JoinableThread] = []
   }
   private let listeners: [Listening]
   private let limits: Limits
   private let handler: Handler
+  /// Connections that were told to go and are still on their way.
+  private static let leaving = 64
   private let refusal: @Sendable (HTTPRequestParser.Refusal) -> [UInt8]
   private let state = Mutex(State())
   private let ended = Condition()
@@ -248,8 +255,16 @@ package final class UnixHTTPServer: Sendable {
     var time = timeval(tv_sec: limits.taking / 1000, tv_usec: 0)
     setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
     let isFull = state.withLock { s in
-      if s.open.count >= limits.connections { return true }
-      s.open[descriptor] = .some(nil)
+      if s.open.count >= limits.connections {
+        // Whoever has waited longest makes room; a connection that is answered keeps its place.
+        let waiting = s.open.filter { $0.value.waitingSince != nil }
+        guard s.open.count < limits.connections + Self.leaving,
+          let longest = waiting.min(by: { ($0.value.waitingSince ?? 0) < ($1.value.waitingSince ?? 0) })
+        else { return true }
+        s.open[longest.key]?.waitingSince = nil
+        shutdown(longest.key, Int32(SHUT_RDWR))
+      }
+      s.open[descriptor] = Client(thread: nil, waitingSince: Self.now)
       return false
     }
     if isFull {
@@ -262,13 +277,13 @@ package final class UnixHTTPServer: Sendable {
       let started = try spawnThread(name: "elide-http") { [self] in
         serve(descriptor)
         // Its number may be another connection's as soon as it is closed.
-        state.withLock { s in if let thread = s.open.removeValue(forKey: descriptor) ?? nil { s.over.append(thread) } }
+        state.withLock { s in if let thread = s.open.removeValue(forKey: descriptor)?.thread { s.over.append(thread) } }
         close(descriptor)
         ended.broadcast()
       }
       state.withLock { s in
         // It may have ended already: then it is joined with the others.
-        if s.open[descriptor] != nil { s.open[descriptor] = .some(started) } else { s.over.append(started) }
+        if s.open[descriptor] != nil { s.open[descriptor]?.thread = started } else { s.over.append(started) }
       }
     } catch {
       state.withLock { _ = $0.open.removeValue(forKey: descriptor) }
@@ -293,12 +308,14 @@ package final class UnixHTTPServer: Sendable {
       switch step {
       case .request(let request):
         let responder = HTTPResponder(descriptor, isKept: request.isKept)
+        state.withLock { $0.open[descriptor]?.waitingSince = nil }
         handler(request, peer, responder)
         if !responder.hasAnswered {
           responder.send(500, refusal(HTTPRequestParser.Refusal(status: 500, detail: "no answer was given")))
         }
         if !request.isKept || !responder.isWhole || responder.isBroken { return }
         began = Self.now
+        state.withLock { $0.open[descriptor]?.waitingSince = began }
       case .wantsContinue:
         let line = Array("HTTP/1.1 100 Continue\r\n\r\n".utf8)
         if line.withUnsafeBytes({ Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }) < 0 { return }

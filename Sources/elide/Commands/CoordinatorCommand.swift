@@ -45,7 +45,7 @@ struct CoordinatorRun: AsyncParsableCommand {
     let api = CoordinatorAPI(coordinator, access: ControlAccess(readers: readers)) { Interrupt.isSet }
     let server: UnixHTTPServer
     do throws(ListenError) {
-      server = try UnixHTTPServer(listening: addresses, mode: 0o666, refusal: CoordinatorAPI.refusal) {
+      server = try UnixHTTPServer(listening: addresses, mode: 0o666, refusal: Serving.refusal) {
         request, peer, responder in
         api.handle(request, peer, responder)
       }

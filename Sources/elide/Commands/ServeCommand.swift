@@ -115,7 +115,7 @@ struct ServeCommand: AsyncParsableCommand {
         try? await Task.sleep(for: .milliseconds(50))
       }
     }
-    for control in controls { control.cancel() }
+    for control in controls { control.stop() }
     server.stop()
     thread.join()
     sayNews(session)

@@ -1,62 +1,93 @@
 import ElideEngine
 import ElideIO
-import FlyingFox
-import FlyingSocks
 import Foundation
 import Glibc
 import Synchronization
 
-/// Answers on `run/<vol>.ctl` for one served volume. The requests wait on the volume's keeper, each on a thread of its own,
-/// so that a snapshot in the making does not hold up `status`.
-struct ControlServer: Sendable {
-  let port: KeeperPort
-  let path: String
-  let process: ServingProcess
-  /// The name that the volume is served as, and the epoch of the entry that permits it.
-  var name: String?
-  var epoch: UInt64?
-  var limits = ControlLimits()
+/// Answers on `run/<vol>.ctl` for one served volume. Requests wait on the volume's keeper, each on its connection's thread, so
+/// that a snapshot in the making does not hold up `status`.
+final class ControlServer: Sendable {
+  private let port: KeeperPort
+  private let process: ServingProcess
+  private let name: String
+  private let epoch: UInt64?
+  private let places = Turnstile(16)
+  private let server = Mutex<UnixHTTPServer?>(nil)
 
-  /// Listens until cancelled. The socket is 0700's directory's: only this user reaches it.
-  func run() async throws {
-    unlink(path)
-    let pool = BoundedPool(HTTPServer.defaultPool(logger: .disabled), limit: limits.idleConnections)
-    let server = HTTPServer(address: sockaddr_un.unix(path: path), timeout: 600, pool: pool, logger: .disabled)
-    let places = Turnstile(limits.waitingRequests)
-    await server.appendRoute("GET /v1/status") { [self] _ in answer { StatusJSON(port.status, facts) } }
-    await server.appendRoute("POST /v1/drain") { [self] _ in
-      answer { () throws(ElideError) -> Serving.DrainAnswer in
-        try process.drain()
-        return Serving.DrainAnswer(process: getpid())
-      }
-    }
-    await server.appendRoute("POST /v1/snapshot") { [port] request in
-      let body = try await request.bodyData
-      return await onThread(places) {
-        answer {
-          let request = try JSONDecoder().decode(Serving.SnapshotRequest.self, from: body)
-          return SnapshotJSON(try port.snapshot(label: request.label, publish: true).wait(milliseconds: 600_000))
-        }
-      }
-    }
-    await server.appendRoute("POST /v1/resize") { [port, facts] request in
-      let body = try await request.bodyData
-      return await onThread(places) {
-        answer {
-          let size = try JSONDecoder().decode(Serving.ResizeRequest.self, from: body).size
-          _ = try port.resize(size).wait(milliseconds: 600_000)
-          return StatusJSON(port.status, facts)
-        }
-      }
-    }
-    await server.appendRoute("POST /v1/cut") { [port] _ in
-      await onThread(places) { answer { Serving.CutAnswer(cut: try port.cut().wait(milliseconds: 600_000)) } }
-    }
-    try await server.run()
+  /// - Parameters:
+  ///   - name: what the volume is served as.
+  ///   - epoch: of the entry that permits it.
+  init(port: KeeperPort, process: ServingProcess, name: String, epoch: UInt64?) {
+    self.port = port
+    self.process = process
+    self.name = name
+    self.epoch = epoch
   }
 
-  private var facts: ServedFacts {
-    ServedFacts(process: getpid(), name: name, epoch: epoch, clients: process.clients())
+  /// Listens until `stop`. Only this user reaches the socket.
+  func start(_ path: String) throws(ElideError) {
+    var limits = UnixHTTPServer.Limits()
+    limits.connections = 32
+    let made: UnixHTTPServer
+    do throws(ListenError) {
+      made = try UnixHTTPServer(listening: [.unix(path: path)], limits: limits, refusal: Serving.refusal) {
+        [self] request, _, responder in handle(request, responder)
+      }
+    } catch { throw ElideError(.failed, error.description) }
+    do throws(Errno) { try made.start() } catch { throw ElideError(error, doing: "start a thread") }
+    server.withLock { $0 = made }
+  }
+
+  func stop() { server.withLock { $0.take() }?.stop() }
+
+  private var status: StatusJSON {
+    StatusJSON(port.status, ServedFacts(process: getpid(), name: name, epoch: epoch, clients: process.clients()))
+  }
+
+  private func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
+    let path = request.path.joined(separator: "/")
+    do {
+      switch (request.method, path) {
+      case ("GET", "v1/status"): answer(responder, status)
+      case ("POST", "v1/snapshot"):
+        let asked = try JSONDecoder().decode(Serving.SnapshotRequest.self, from: Data(request.body))
+        try waiting {
+          let taken = try port.snapshot(label: asked.label, publish: true).wait(milliseconds: 600_000)
+          answer(responder, SnapshotJSON(taken))
+        }
+      case ("POST", "v1/resize"):
+        let size = try JSONDecoder().decode(Serving.ResizeRequest.self, from: Data(request.body)).size
+        try waiting {
+          _ = try port.resize(size).wait(milliseconds: 600_000)
+          answer(responder, status)
+        }
+      case ("POST", "v1/cut"):
+        try waiting { answer(responder, Serving.CutAnswer(cut: try port.cut().wait(milliseconds: 600_000))) }
+      case ("POST", "v1/drain"):
+        try process.drain()
+        answer(responder, Serving.DrainAnswer(process: getpid()))
+      case (_, "v1/status"), (_, "v1/snapshot"), (_, "v1/resize"), (_, "v1/cut"), (_, "v1/drain"):
+        refuse(responder, 405, ElideError(.usage, "\(request.method) is not done to /\(path)"))
+      default: refuse(responder, 404, ElideError(.notFound, "there is no /\(path)"))
+      }
+    } catch let error as ElideError {
+      refuse(responder, error.kind == .usage ? 400 : 500, error)
+    } catch { refuse(responder, 400, ElideError(.usage, "\(error)")) }
+  }
+
+  /// Requests that wait for the keeper have so many places, and the others are still answered.
+  private func waiting(_ body: () throws -> Void) throws {
+    guard places.enter() else { throw ElideError(.tryLater, "too many requests are waiting on this control socket; try again") }
+    defer { places.leave() }
+    try body()
+  }
+
+  private func answer(_ responder: HTTPResponder, _ value: some Encodable) {
+    responder.send(200, CoordinatorWire.encode(value))
+  }
+
+  private func refuse(_ responder: HTTPResponder, _ status: Int, _ error: ElideError) {
+    responder.send(status, CoordinatorWire.encode(Serving.Refusal(code: error.exitCode, message: error.message)))
   }
 }
 
@@ -84,41 +115,4 @@ struct ServingProcess: Sendable {
     }
     end()
   }
-}
-
-/// The work's answer as a response: 200 with JSON, or 4xx/5xx with the exit code and the message.
-private func answer(_ body: () throws -> some Encodable) -> HTTPResponse {
-  do {
-    return HTTPResponse(statusCode: .ok, headers: [.contentType: "application/json"], body: try JSONEncoder().encode(body()))
-  } catch {
-    let refusal =
-      (error as? ElideError).map { Serving.Refusal(code: $0.exitCode, message: $0.message) }
-      ?? Serving.Refusal(code: 2, message: "\(error)")
-    let data = (try? JSONEncoder().encode(refusal)) ?? Data()
-    return HTTPResponse(
-      statusCode: refusal.code == 2 ? .badRequest : .internalServerError, headers: [.contentType: "application/json"], body: data)
-  }
-}
-
-/// Runs blocking work off the cooperative threads, if there is a place for it.
-private func onThread(_ places: Turnstile, _ body: @escaping @Sendable () -> HTTPResponse) async -> HTTPResponse {
-  guard places.enter() else {
-    return answer { () throws(ElideError) -> Serving.CutAnswer in
-      throw ElideError(.tryLater, "too many requests are waiting on this control socket; try again")
-    }
-  }
-  defer { places.leave() }
-  let thread = Mutex<JoinableThread?>(nil)
-  let response = await withCheckedContinuation { continuation in
-    do {
-      let body = { @Sendable in continuation.resume(returning: body()) }
-      let started = try spawnThread(name: "elide-control", body)
-      thread.withLock { $0 = started }
-    } catch {
-      continuation.resume(returning: HTTPResponse(statusCode: .internalServerError))
-    }
-  }
-  // It has answered and does nothing more.
-  thread.withLock { $0 }?.join()
-  return response
 }

@@ -56,15 +56,18 @@ final class ServeSession {
   }
 
   /// A control socket for each volume that is written here.
-  func listen(_ process: ServingProcess) throws -> [Task<Void, any Error>] {
-    try engine.world.files.makeDirectory(engine.directory.run)
-    return served.compactMap { s in
-      guard let port = s.volume.port else { return nil }
-      let control = ControlServer(
-        port: port, path: engine.directory.control(s.volume.volume), process: process, name: s.export,
-        epoch: s.grant?.epoch ?? s.epoch)
-      return Task { try await control.run() }
+  func listen(_ process: ServingProcess) throws(ElideError) -> [ControlServer] {
+    do throws(Errno) { try engine.world.files.makeDirectory(engine.directory.run) } catch {
+      throw ElideError(error, doing: "make \(engine.directory.run)")
     }
+    var out: [ControlServer] = []
+    for s in served {
+      guard let port = s.volume.port else { continue }
+      let control = ControlServer(port: port, process: process, name: s.export, epoch: s.grant?.epoch ?? s.epoch)
+      try control.start(engine.directory.control(s.volume.volume))
+      out.append(control)
+    }
+    return out
   }
 
   /// Volumes that have halted since the last call, each told once: its export, and why.

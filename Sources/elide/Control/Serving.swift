@@ -14,6 +14,11 @@ enum Serving {
   struct CutAnswer: Codable { let cut: UInt64 }
   struct DrainAnswer: Codable { let process: Int32 }
 
+  /// What a client is told whose request was not read.
+  static func refusal(_ refusal: HTTPRequestParser.Refusal) -> [UInt8] {
+    CoordinatorWire.encode(Refusal(code: refusal.status == 503 ? 75 : 2, message: refusal.detail))
+  }
+
   private static func call<Answer: Decodable>(
     _ volume: ULID, _ engine: Engine, _ method: String, _ path: String, body: [UInt8] = [], seconds: Int = 600
   ) throws -> Answer? {

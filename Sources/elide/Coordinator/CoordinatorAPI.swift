@@ -31,10 +31,6 @@ final class CoordinatorAPI: Sendable {
     self.isStopping = isStopping
   }
 
-  static func refusal(_ refusal: HTTPRequestParser.Refusal) -> [UInt8] {
-    CoordinatorWire.encode(Serving.Refusal(code: refusal.status == 503 ? 75 : 2, message: refusal.detail))
-  }
-
   func handle(_ request: HTTPRequest, _ peer: PeerCredentials?, _ responder: HTTPResponder) {
     let known = Self.routes.filter { Self.matches($0.path, request.path) }
     guard !known.isEmpty else { return refuse(responder, 404, 10, "there is no /\(request.path.joined(separator: "/"))") }

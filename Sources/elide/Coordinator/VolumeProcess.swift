@@ -47,7 +47,7 @@ struct VolumeProcessCommand: AsyncParsableCommand {
       if let halted = session.newlyHalted().first { halt = (halted.reason, halted.isFenced) }
       try? await Task.sleep(for: .milliseconds(50))
     }
-    for control in controls { control.cancel() }
+    for control in controls { control.stop() }
     server.stop()
     thread.join()
     if let halt {
