@@ -317,6 +317,7 @@ def _(a, b):
     assert set(by_coordinator) - {"seq", "entryID"} == set(by_itself) - {"seq", "entryID"}, (by_coordinator, by_itself)
     refused = run("volume", "start", "vm", data="a", code=None)
     assert refused.code == 2 and "coordinator" in refused.err, (refused.code, refused.err)
+    assert run("events", "log", "vm", "--json", data="a").out.count('"started"') == 1
     before = time.monotonic()
     run("status", data="a")
     assert time.monotonic() - before < 5

@@ -127,7 +127,8 @@ package struct Lifecycle: Sendable {
     return log
   }
 
-  /// Takes a name over from an earlier process of this host, if one held it: owner and volume stay, the incarnation becomes this one's.
+  /// Takes a name over from an earlier process of this host, if one held it: owner and volume stay, the incarnation becomes this
+  /// one's.
   package func adopt(_ name: String, _ context: CommandContext = CommandContext()) throws(ElideError) {
     _ = try owned(name, context)
   }

@@ -150,6 +150,8 @@ package final class UnixHTTPServer: Sendable {
     var thread: JoinableThread?
     /// Since when it has waited for bytes of a request; nil while it is answered.
     var waitingSince: UInt64?
+    /// It was told to go.
+    var isLeaving = false
   }
   private struct State {
     var isStopping = false
@@ -255,14 +257,14 @@ package final class UnixHTTPServer: Sendable {
     var time = timeval(tv_sec: limits.taking / 1000, tv_usec: 0)
     setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
     let isFull = state.withLock { s in
-      if s.open.count >= limits.connections {
+      if s.open.count >= limits.connections + Self.leaving { return true }
+      let staying = s.open.filter { !$0.value.isLeaving }
+      if staying.count >= limits.connections {
         // Whoever has waited longest makes room; a connection that is answered keeps its place.
-        let waiting = s.open.filter { $0.value.waitingSince != nil }
-        guard s.open.count < limits.connections + Self.leaving,
-          let longest = waiting.min(by: { ($0.value.waitingSince ?? 0) < ($1.value.waitingSince ?? 0) })
-        else { return true }
-        s.open[longest.key]?.waitingSince = nil
-        shutdown(longest.key, Int32(SHUT_RDWR))
+        let waiting = staying.compactMap { client in client.value.waitingSince.map { (since: $0, descriptor: client.key) } }
+        guard let longest = waiting.min(by: { $0.since < $1.since }) else { return true }
+        s.open[longest.descriptor]?.isLeaving = true
+        shutdown(longest.descriptor, Int32(SHUT_RDWR))
       }
       s.open[descriptor] = Client(thread: nil, waitingSince: Self.now)
       return false

@@ -18,10 +18,14 @@ final class ControlServant: Servant {
   }
 
   func launch(_ name: String, _ volume: ULID) throws(ElideError) {
-    throw ElideError(
+    throw Self.noCoordinator(name)
+  }
+
+  static func noCoordinator(_ name: String) -> ElideError {
+    ElideError(
       .usage,
-      "'\(name)' may be served by this host now, and no coordinator runs that would do it: start one ('elide coordinator run'), "
-        + "or serve it in the foreground: elide serve \(name) --nbd unix:PATH")
+      "'\(name)': no coordinator runs on this data directory that could serve it: start one ('elide coordinator run'), or "
+        + "serve it in the foreground: elide serve \(name) --nbd unix:PATH")
   }
 
   func drain(_ volume: ULID) throws(ElideError) {

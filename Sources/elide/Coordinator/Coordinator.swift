@@ -287,7 +287,7 @@ final class Coordinator: Sendable {
       for displaced in state.holdings.displaced where displaced.host == engine.host.id {
         out.append(
           "'\(state.name)' was taken from this host, and volume \(displaced.volume) may hold writes that no store has: "
-            + "'elide volume rescue \(state.name)' offers them under a new name")
+            + "they are offered under a name of their own")
       }
     }
     if let since = engine.store.silentSince {

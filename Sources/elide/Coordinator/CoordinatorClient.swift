@@ -120,7 +120,17 @@ struct LifecycleRunner {
     if let coordinator = try CoordinatorClient.running(World.host(), directory) {
       return try coordinator.perform(command, context, progress: progress)
     }
+    if !context.isDryRun, Self.needsProcess(command) { throw ControlServant.noCoordinator(command.name) }
     let engine = try options.engine()
     return try Lifecycle(engine, servant: ControlServant(engine)).perform(command, context, progress: progress)
+  }
+
+  /// Known before an entry says that the name is served.
+  private static func needsProcess(_ command: LifecycleCommand) -> Bool {
+    switch command {
+    case .start: true
+    case .claim(_, let serve): serve
+    default: false
+    }
   }
 }
