@@ -28,6 +28,8 @@ package final class SimHost {
   package let clock: SimClock
   package let executor = SimExecutor()
   package let store: SimStore
+  /// Goes before `store`, for processes that start from now on.
+  package var front: (any Store)?
   package var configuration = KeeperConfiguration()
   private let random: SimRandom
 
@@ -66,7 +68,7 @@ package final class SimHost {
 
   package func process() throws(ElideError) -> Engine {
     try Engine(
-      world: world, directory: DataDirectory(root: "/data"), store: store, names: names, journals: journals,
+      world: world, directory: DataDirectory(root: "/data"), store: front ?? store, names: names, journals: journals,
       executor: executor, configuration: configuration, waiter: SimWaiter(executor: executor, clock: clock),
       retry: RetryPolicy(pause: { [clock] in clock.advance(milliseconds: $0 / 1_000_000) }))
   }

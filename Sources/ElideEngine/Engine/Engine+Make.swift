@@ -98,12 +98,14 @@ package final class NewVolume {
 
 extension Engine {
   func context(_ volume: ULID, key: SigningKey, grant: ServiceGrant? = nil) -> KeeperContext {
-    KeeperContext(
+    let names = names
+    return KeeperContext(
       volume: volume, directory: directory.volume(volume), key: key,
       identity: JournalIdentity(
         actor: host.id, incarnation: ULID(clock: world.clock, random: world.random), epoch: grant?.epoch ?? 0), world: world,
       store: store, executor: executor, cache: cache, reserve: reserve, configuration: configuration, retry: retry,
-      ownership: grant.map { OwnershipCheck(names, $0) })
+      ownership: grant.map { OwnershipCheck(names, $0) },
+      judge: EndJudge { (name) throws(ElideError) in try names.log(name) })
   }
 
   /// Makes a new volume's place for `name`: when it returns directory and key are on disk, and the row says so.

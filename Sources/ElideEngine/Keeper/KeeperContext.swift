@@ -19,13 +19,15 @@ package struct KeeperContext: Sendable {
   package let retry: RetryPolicy
   /// Of a volume that serves a name; nil: it is not asked whose it is.
   package let ownership: OwnershipCheck?
+  /// Says whether a terminal page in a slot is this volume's end.
+  package let judge: EndJudge
   package let stages: StageCounters
   package let openBytes: OpenBytes
 
   package init(
     volume: ULID, directory: VolumeDirectory, key: SigningKey, identity: JournalIdentity, world: World, store: WatchedStore,
     executor: any Executor, cache: SegmentCache, reserve: SpaceReserve, configuration: KeeperConfiguration,
-    retry: RetryPolicy = RetryPolicy(), ownership: OwnershipCheck? = nil
+    retry: RetryPolicy = RetryPolicy(), ownership: OwnershipCheck? = nil, judge: EndJudge
   ) {
     self.volume = volume
     self.directory = directory
@@ -39,6 +41,7 @@ package struct KeeperContext: Sendable {
     self.configuration = configuration
     self.retry = retry
     self.ownership = ownership
+    self.judge = judge
     stages = StageCounters(clock: world.clock)
     openBytes = OpenBytes()
   }
@@ -111,6 +114,8 @@ package enum PagePutOutcome: Sendable {
   case ours
   /// It holds these.
   case foreign([UInt8])
+  /// A terminal page that the name's log bears out: whoever took the name over has ended this volume's page log.
+  case ended(PageEnd)
   case failed(StoreError)
   /// Nothing was put: whose the name is was not known, or it is another's.
   case withheld

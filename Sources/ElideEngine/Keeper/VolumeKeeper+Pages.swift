@@ -128,12 +128,14 @@ extension VolumeKeeper {
   private func putPage(_ intent: PageIntent) {
     isPuttingPage = true
     let key = StoreLayout.page(context.volume, intent.page)
-    let (store, results, ownership) = (context.store, results, context.ownership)
+    let (store, results, ownership, volume, judge) = (
+      context.store, results, context.ownership, context.volume, context.judge
+    )
     context.executor.submit(.ship) {
       var owner = ownership?.ask()
       var outcome = PagePutOutcome.withheld
       if owner.map({ if case .held = $0 { true } else { false } }) ?? true {
-        outcome = Self.occupy(store, key, intent.bytes)
+        outcome = Self.told(Self.occupy(store, key, intent.bytes), volume, judge)
         // Whoever takes over between the two has ended this log before or after the page: its cut is reported in neither case.
         owner = ownership?.ask()
       }
@@ -155,18 +157,38 @@ extension VolumeKeeper {
     } catch { return .failed(error) }
   }
 
+  /// A terminal page in the slot counts when the name's log bears it out: anybody can sign one.
+  private static func told(_ outcome: PagePutOutcome, _ volume: ULID, _ judge: EndJudge) -> PagePutOutcome {
+    guard case .foreign(let bytes) = outcome, let page = try? JournalPage.parse(bytes), let end = page.header.end else {
+      return outcome
+    }
+    do throws(ElideError) {
+      return try judge.judge(page, of: volume) == .genuine ? .ended(end) : outcome
+    } catch {
+      // Not known yet: the page is put again, and finds the same.
+      if error.kind != .tryLater { return outcome }
+      return .failed(.unknown(key: StoreLayout.page(volume, page.page), detail: error.message))
+    }
+  }
+
   func pagePut(_ page: UInt64, _ outcome: PagePutOutcome, _ owner: ServiceAnswer?) throws(KeeperHalt) {
     guard let intent, intent.page == page, isPuttingPage else { return }
     isPuttingPage = false
-    // A terminal page says more than the log's end may say yet.
-    if case .foreign(let bytes) = outcome { throw Self.conflict(context, page, bytes) }
+    switch outcome {
+    case .ended(let end):
+      throw KeeperHalt(
+        .fenced, "page \(page) of volume \(context.volume): entry \(end.seq) of name '\(end.name)' ended this volume's log",
+        nameSeq: end.seq)
+    case .foreign(let bytes): throw Self.conflict(context, page, bytes)
+    default: break
+    }
     if let owner {
       try ownerRead(owner)
       if case .unread(let detail) = owner { return pageFailed(page, detail) }
     }
     switch outcome {
     case .ours: try settle(intent)
-    case .foreign, .withheld: break
+    case .foreign, .ended, .withheld: break
     case .failed(let error): pageFailed(page, "\(error)")
     }
   }
@@ -184,8 +206,7 @@ extension VolumeKeeper {
       (try? found.verify(key: context.key.publicKey)) != nil
     else { return KeeperHalt(.fault, "\(slot): the slot holds bytes that are no page of this volume") }
     if let end = found.header.end {
-      return KeeperHalt(
-        .fenced, "\(slot): entry \(end.seq) of name \(end.name) ended this volume's log", nameSeq: end.seq)
+      return KeeperHalt(.fault, "\(slot): a terminal page that entry \(end.seq) of name '\(end.name)' does not bear out")
     }
     return KeeperHalt(
       .owned,

@@ -155,7 +155,7 @@ extension Lifecycle {
   }
 
   /// Gives a prepared volume back, if no attempt that would grant it is open.
-  private func giveUp(_ prepared: PreparedVolume, _ log: NameLog) throws(ElideError) {
+  func giveUp(_ prepared: PreparedVolume, _ log: NameLog) throws(ElideError) {
     if try isOpen(prepared.volume, log) { return prepared.leave() }
     prepared.discard()
   }

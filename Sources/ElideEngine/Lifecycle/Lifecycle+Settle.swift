@@ -58,6 +58,9 @@ extension Lifecycle {
 
   private func settle(_ prepared: PreparedVolume, _ log: NameLog) throws(ElideError) {
     let volume = prepared.volume
+    if prepared.making.kind == .continued, log.state.pending?.volume == volume || log.state.volume == volume {
+      return try settleContinued(prepared, log)
+    }
     if let episode = log.state.holdings.episodes.first(where: { $0.volume == volume }) {
       try goOn(prepared, episode, log)
     } else if log.state.pending?.volume == volume {
@@ -79,10 +82,6 @@ extension Lifecycle {
   /// The volume was granted: it gets what it lacks, up to its first page.
   private func goOn(_ prepared: PreparedVolume, _ episode: Episode, _ log: NameLog) throws(ElideError) {
     let making = prepared.making
-    if making.kind == .continued {
-      // What a hand-over left is finished by whoever hands over.
-      return prepared.leave()
-    }
     guard log.state.volume == prepared.volume, log.state.owner == names.author.id || log.state.phase == .readonly else {
       // Somebody has taken the name since: nothing more is published of it.
       prepared.leave()
@@ -100,7 +99,7 @@ extension Lifecycle {
     try names.end(making)
   }
 
-  private func hasJournal(_ volume: ULID) throws(ElideError) -> Bool {
+  func hasJournal(_ volume: ULID) throws(ElideError) -> Bool {
     let journal: any JournalStore
     do throws(JournalError) { journal = try engine.journals.open(engine.directory.volume(volume), write: true) } catch {
       throw ElideError(error, volume)
@@ -129,7 +128,7 @@ extension Lifecycle {
   }
 
   /// The entry that granted an episode under this name.
-  private func entry(of episode: Episode, _ log: NameLog) throws(ElideError) -> NameEvent? {
+  func entry(of episode: Episode, _ log: NameLog) throws(ElideError) -> NameEvent? {
     var raw = try names.rows.get(.entries, NameRowKey.entry(log.name, episode.granted))
     if raw == nil { raw = try log.slot(episode.granted) }
     return raw.flatMap { try? NameEntryCodec.decode($0, of: log.name, at: episode.granted) }?.event

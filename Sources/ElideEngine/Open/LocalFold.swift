@@ -63,7 +63,8 @@ package enum LocalFold {
     switch event {
     case .forked(_, let from), .continued(_, let from):
       do throws(ElideError) {
-        let parent = try PublishedReader(store: engine.store).open(from.parent, at: from.seq, key: from.parentKey)
+        let cut = Cut(volume: from.parent, seq: from.seq, page: from.page, pageHash: from.pageHash)
+        let parent = try PublishedReader(store: engine.store).open(cut, key: from.parentKey)
         return VolumeFold(volume: volume, inherited: parent.tables.inheritance)
       } catch { throw damage ?? error }
     default: return VolumeFold(volume: volume)

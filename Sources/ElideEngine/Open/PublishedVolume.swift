@@ -47,8 +47,14 @@ package struct PublishedReader {
     if let trusted, trusted != document.key {
       throw ElideError(.fault, "volume \(volume) is signed with another key than the one given")
     }
-    // A terminal page has no state; what it ended is the page before.
-    if newest.page.header.isTerminal, let before = try pages.fetch(newest.page.page - 1) { newest = before }
+    // A terminal page has no state: what it ended is the page before. Whether it is the true end does not matter here, since that
+    // page is published in any case.
+    while newest.page.header.isTerminal {
+      guard newest.page.page > 0, let before = try pages.fetch(newest.page.page - 1) else {
+        throw ElideError(.notFound, "volume \(volume) was ended before it had a page")
+      }
+      newest = before
+    }
     try verify(newest.page, document.key)
     let newestCut = newest.page.header.cut
     let point = seq ?? newestCut
@@ -67,6 +73,26 @@ package struct PublishedReader {
     }
     return try fold(pages, base: base, last: last, point: point, document, isAnchored: trusted != nil)
   }
+
+  /// Opens a volume at a cut by the page that names it, whatever comes after that page. The page must be the one of that hash.
+  package func open(_ cut: Cut, key trusted: [UInt8]?) throws(ElideError) -> PublishedVolume {
+    let pages = PublishedPages(store: store, volume: cut.volume)
+    guard let page = try pages.fetch(cut.page) else {
+      throw ElideError(.notFound, "\(StoreLayout.page(cut.volume, cut.page)) is not in the store")
+    }
+    guard page.page.hash == cut.pageHash, !page.page.header.isTerminal, page.page.header.cut >= cut.seq else {
+      throw ElideError(.fault, "\(StoreLayout.page(cut.volume, cut.page)) is not the page that names cut \(cut)")
+    }
+    let document = try document(cut.volume)
+    if let trusted, trusted != document.key {
+      throw ElideError(.fault, "volume \(cut.volume) is signed with another key than the one that was granted")
+    }
+    guard cut.seq == page.page.header.cut else { return try open(cut.volume, at: cut.seq, key: trusted) }
+    // The hash that the log names anchors the page, and with it the key.
+    return try fold(pages, base: page, last: page, point: cut.seq, document, isAnchored: true)
+  }
+
+  package func pages(of volume: ULID) -> PublishedPages { PublishedPages(store: store, volume: volume) }
 
   package func document(_ volume: ULID) throws(ElideError) -> VolumeDocument {
     let key = StoreLayout.document(volume)

@@ -158,11 +158,14 @@ enum PageHeaderCodec {
     guard h.firstSeq <= limit, h.cut <= limit, h.page <= limit else { throw r.error("a number over 2^63") }
     if h.isTerminal {
       guard l.entries == 0, l.frames == 0 else { throw r.error("a terminal page with entries or frames") }
-      guard h.page > 0, h.firstSeq > 0 else { throw r.error("a terminal page that follows nothing") }
+      guard (h.page == 0) == (h.firstSeq == 0) else { throw r.error("a terminal page that does not follow its pages") }
     } else if l.entries == 0 {
       throw r.error("a page without entries")
     }
-    guard h.cut < h.firstSeq + UInt64(l.entries) else { throw r.error("the cut \(h.cut) is past the page's end") }
+    // In slot 0 a terminal page ends a volume that never had a cut.
+    guard h.cut < h.firstSeq + UInt64(l.entries) || (h.isTerminal && h.page == 0 && h.cut == 0) else {
+      throw r.error("the cut \(h.cut) is past the page's end")
+    }
     var previous: TailPage?
     for t in h.tail {
       guard t.page < h.page, t.firstSeq <= t.lastSeq, t.lastSeq < h.firstSeq, t.length <= UInt64(PageLimits.bytes),

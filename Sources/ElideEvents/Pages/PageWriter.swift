@@ -47,7 +47,9 @@ package enum PageWriter {
 
   private static func check(_ h: PageHeader, _ entries: [[UInt8]], _ blobs: [[UInt8]]) throws(PageError) {
     precondition(h.isTerminal == entries.isEmpty, "only a terminal page has no entries")
-    precondition(h.cut < h.firstSeq + UInt64(entries.count), "the cut is in this page or before it")
+    precondition(
+      h.cut < h.firstSeq + UInt64(entries.count) || (h.isTerminal && h.page == 0 && h.cut == 0),
+      "the cut is in this page or before it")
     precondition((h.page == 0) == (h.previous == nil) && (h.firstSeq == 0) == (h.previousEntry == nil))
     guard entries.count <= PageLimits.entries else { throw .tooLarge("\(entries.count) entries") }
     guard blobs.count <= PageLimits.frames else { throw .tooLarge("\(blobs.count) frames") }
