@@ -2,9 +2,10 @@ import ElideEvents
 import ElideIO
 import ElideProjections
 
-/// Says whether a terminal page is the end of a volume's page log. Anybody who can write to the bucket can sign one; it counts
-/// only when the log of the name that it names has, in the slot that it names, a legal `fenced` or `claimed`, appended by the very
-/// host that signed the page, and this volume was the name's before that entry (or before an earlier one: it is over all the more).
+/// Says whether a terminal page is the end of a volume's page log. Anybody who can write to the bucket can sign one; it
+/// counts only when the log of the name that it names has, in the slot that it names, a legal `fenced` or `claimed`, appended
+/// by the very host that signed the page, and this volume was the name's before that entry (or before an earlier one: it is
+/// over all the more).
 package struct EndJudge: Sendable {
   package enum Verdict: Equatable, Sendable {
     case genuine
