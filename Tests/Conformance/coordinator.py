@@ -104,6 +104,18 @@ def _(a):
 
 @case("a")
 def _(a):
+    """a process that was taken over and dies is started again"""
+    create(a)
+    start(a)
+    a.kill()
+    a.start()
+    process = a.pid("vm")
+    os.kill(process, signal.SIGKILL)
+    eventually(lambda: a.pid("vm") not in (None, process), "started again")
+
+
+@case("a")
+def _(a):
     """one coordinator for a data directory"""
     p = subprocess.run([ELIDE, "coordinator", "run"], env=a.host.environment("a"), stderr=subprocess.PIPE, text=True, timeout=60)
     assert p.returncode == 11 and "another coordinator" in p.stderr, p.stderr

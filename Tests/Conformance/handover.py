@@ -13,7 +13,15 @@ BLOCKS = 512
 
 
 def stamp(block, version):
-    return (f"{block}:{version};".encode() * 600)[:4096] if version else bytes(4096)
+    return (f"{block}:{version};".encode() * 1400)[:4096] if version else bytes(4096)
+
+
+def ended(process):
+    """Gone, or as good as: nobody need wait for it."""
+    try:
+        return open(f"/proc/{process}/stat").read().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 class Writer(threading.Thread):
@@ -89,6 +97,8 @@ def _(a, b):
     a.volume(volume, "POST", "/v1/cut")
     state = b.ask("GET", "/v1/names/vm?fresh=1")[1]
     # Its guests write on, and nobody publishes that.
+    h.pwrite(stamp(40, 1), 40 * 4096)
+    h.flush()
     os.kill(process, 19)
     a.kill()
     expect = f"{state['owner']}@{state['epoch']}"
@@ -111,13 +121,20 @@ def _(a, b):
     # The dead come back: no request is answered any more, and nothing is served.
     os.kill(process, 18)
     a.start()
-    eventually(lambda: a.pid("vm") is None and not os.path.exists(f"/proc/{process}"), "the displaced one has ended")
+    eventually(lambda: a.pid("vm") is None and ended(process), "the displaced one has ended")
     try:
         h.pread(4096, 0)
         raise AssertionError("a displaced host answered")
     except nbd.Error:
         pass
     assert g.pread(4096, 0) == stamp(0, 2)
+    # What only the displaced host had is offered under a name of its own.
+    assert g.pread(4096, 40 * 4096) == bytes(4096)
+    eventually(lambda: not a.ask("GET", "/v1/names/vm?fresh=1")[1]["displaced"], "rescued")
+    rescued = next(n["name"] for n in a.ask("GET", "/v1/names")[1]["names"] if n["name"].startswith("vm-"))
+    start(a, rescued)
+    r = a.connect(rescued)
+    assert r.pread(4096, 40 * 4096) == stamp(40, 1) and r.pread(4096, 4096) == stamp(1, 1)
 
 
 cases.finish()

@@ -214,6 +214,7 @@ final class Coordinator: Sendable {
   /// As far as the rows say; no store is asked.
   private func needsCare(_ name: NameState) -> Bool {
     let isMine = name.owner == engine.host.id
+    if name.holdings.displaced.contains(where: { $0.host == engine.host.id }) { return true }
     if isMine, name.incarnation != engine.incarnation, NameState.owned.contains(name.phase) { return true }
     for episode in name.holdings.episodes {
       guard let charge = fleet.charge(episode.volume) else { continue }
@@ -238,6 +239,7 @@ final class Coordinator: Sendable {
       // A fenced process ends by itself; one that is parked is forgotten.
       if let charge = fleet.charge(episode.volume), charge.pid == nil { fleet.forget(episode.volume) }
     }
+    try rescue(state)
     guard isLive, let volume = state.volume, fleet.charge(volume) == nil else { return }
     guard engine.world.files.exists(engine.directory.volume(volume).key) else {
       throw ElideError(.failed, "'\(name)' is live here, and its volume \(volume) is not in \(engine.directory.root)")
@@ -250,6 +252,25 @@ final class Coordinator: Sendable {
       throw ElideError(.tryLater, "'\(name)': volume \(volume) is not wholly made yet")
     }
     fleet.want(name, volume)
+  }
+
+  /// What this host had not published when the name was taken from it goes out under a name of its own, once no process has the
+  /// volume open any more.
+  private func rescue(_ state: NameState) throws(ElideError) {
+    for displaced in state.holdings.displaced where displaced.host == engine.host.id {
+      if try engine.isInUse(displaced.volume) {
+        throw ElideError(.tryLater, "'\(state.name)' was taken from this host: volume \(displaced.volume) is still in service")
+      }
+    }
+    for report in try lifecycle.rescue(state.name) {
+      let under = report.rescued.map { " under '\($0)'" } ?? ""
+      log.notice(
+        "what the displaced volume held: \(report.outcome.rawValue)\(under)",
+        metadata: ["name": "\(report.name)", "volume": "\(report.volume)", "blocks": "\(report.blocks)"])
+      if report.outcome == .waiting {
+        throw ElideError(.tryLater, "'\(state.name)' is still being recovered; volume \(report.volume) waits to be rescued")
+      }
+    }
   }
 
   private func publishWitnesses() {

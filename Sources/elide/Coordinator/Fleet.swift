@@ -1,6 +1,7 @@
 import CElide
 import ElideEngine
 import ElideIO
+import Foundation
 import Glibc
 import Logging
 import Synchronization
@@ -188,7 +189,7 @@ final class Fleet: Servant {
           }
         case .running(let process), .ending(.some(let process)):
           if case .ending = charge.phase { isMoving = true }
-          if charge.isAdopted, kill(process, 0) != 0, errno == ESRCH { tell(.ended(pid: process, .gone), volume) }
+          if charge.isAdopted, !ServedProcess.isAlive(process) { tell(.ended(pid: process, .gone), volume) }
         case .waiting(let until): if until <= now { tell(.tick, volume) }
         case .launching(nil), .ending(nil), .parked: break
         }
@@ -201,6 +202,14 @@ final class Fleet: Servant {
 /// Starts processes that serve one volume each, apart from this one: a session of their own, so that what ends the coordinator
 /// leaves them be.
 enum ServedProcess {
+  /// Whether a process that need not be a child has not ended; one whose parent does not wait for it has.
+  static func isAlive(_ process: Int32) -> Bool {
+    guard let stat = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else { return false }
+    // "42 (name) S …": the name may hold anything.
+    let state = stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].dropFirst(2).first
+    return state != "Z" && state != "X"
+  }
+
   static func spawn(_ name: String, _ volume: ULID, _ directory: DataDirectory, store: String) throws(ElideError) -> Int32 {
     let arguments = [
       "elide", "volume-process", "--data-dir", directory.root, "--store", store, "--volume", "\(volume)", name,
