@@ -75,7 +75,8 @@ package struct BasisFinder {
 
   /// The newest page from `top` down whose cut may be continued and can be opened.
   private func older(_ top: JournalPage?, _ episode: Episode, _ why: String) throws(ElideError) -> FoundBasis {
-    var n = top.map { $0.page + 1 } ?? 0
+    var n: UInt64 = 0
+    if let top { n = top.page + 1 }
     while n > 0 {
       n -= 1
       guard let page = try page(n, episode) else { continue }
@@ -105,7 +106,8 @@ package struct BasisFinder {
 
   /// What the volume began with.
   private func inherited(_ episode: Episode, _ why: String, _ acceptsLoss: Bool) throws(ElideError) -> FoundBasis {
-    let basis = episode.basis.map { Basis.cut($0) } ?? .empty(episode.volume)
+    var basis = Basis.empty(episode.volume)
+    if let cut = episode.basis { basis = .cut(cut) }
     var text = ""
     if let fault = state.basisFault(basis, acceptsLoss: false) {
       if let fatal = state.basisFault(basis, acceptsLoss: true) { throw refused("\(why); \(fatal)") }
@@ -120,7 +122,8 @@ package struct BasisFinder {
 
   /// A cut by its page, which the name's log names by its hash.
   private func open(_ cut: Cut, _ episode: Episode) throws(ElideError) -> PublishedVolume {
-    try reader.open(cut, key: state.holdings.episodes.last { $0.volume == cut.volume }?.key)
+    let known = state.holdings.episodes.last { $0.volume == cut.volume }
+    return try reader.open(cut, key: known?.key)
   }
 
   private func lost(_ text: String) -> String { String(text.prefix(512)) }

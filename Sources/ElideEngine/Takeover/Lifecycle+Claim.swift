@@ -80,6 +80,7 @@ extension Lifecycle {
 
   /// The volume of a cut that the name's log names.
   private func continued(_ cut: Cut, _ state: NameState) throws(ElideError) -> PublishedVolume {
-    try engine.publishedReader.open(cut, key: state.holdings.episodes.last { $0.volume == cut.volume }?.key)
+    let known = state.holdings.episodes.last { $0.volume == cut.volume }
+    return try engine.publishedReader.open(cut, key: known?.key)
   }
 }

@@ -71,7 +71,8 @@ extension Lifecycle {
       prepared.leave()
       throw error
     }
-    let basis = log.state.cut.map { "cut \($0)" } ?? "an empty volume"
+    var basis = "an empty volume"
+    if let cut = log.state.cut { basis = "cut \(cut)" }
     var said = try report(done.outcome, log, "recovered into volume \(prepared.volume), from \(basis)")
     // The request's answer is the fence, the first time as later.
     if said.outcome != .unknown, let fenced, case .committed(let seq, let id) = fenced {

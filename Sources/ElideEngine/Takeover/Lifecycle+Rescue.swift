@@ -66,8 +66,10 @@ extension Lifecycle {
     let held = try DisplacedVolume(engine, volume)
     defer { held.close() }
     // Which the recovery recorded: the state of this volume at it, or what this volume itself began with.
-    let base = try episodes[i + 1].basis.map { (cut) throws(ElideError) in
-      try engine.publishedReader.open(cut, key: episodes.last { $0.volume == cut.volume }?.key)
+    var base: PublishedVolume?
+    if let cut = episodes[i + 1].basis {
+      let known = episodes.last { $0.volume == cut.volume }
+      base = try engine.publishedReader.open(cut, key: known?.key)
     }
     let difference = held.difference(from: base?.tables.map)
     if difference.data.isEmpty && difference.zeros.isEmpty {

@@ -174,7 +174,8 @@ package struct PageLogEnd {
       if let hint, hint >= slot {
         return .unreadable(slot: hint, why: "head.toml names it, and it is not there", readable: page)
       }
-      return page.map { .page($0) } ?? .none
+      if let page { return .page(page) }
+      return .none
     }
   }
 
