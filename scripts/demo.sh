@@ -28,8 +28,8 @@ wait_for() {
   echo "no answer from $1" >&2
   return 1
 }
-serve() { # export, socket name, data directory
-  ELIDE_DATA_DIR=${3:-$ELIDE_DATA_DIR} "$elide" serve "$1" --nbd "unix:$work/$2" 2>>"$work/server.log" &
+serve() { # export, socket name, data directory, options
+  ELIDE_DATA_DIR=${3:-$ELIDE_DATA_DIR} "$elide" serve "$1" --nbd "unix:$work/$2" "${@:4}" 2>>"$work/server.log" &
   server=$!
   wait_for "nbd+unix:///$1?socket=$work/$2"
 }
@@ -69,9 +69,8 @@ nbdcopy "$uri" "$work/a.img"
 kill "$server"; wait "$server" || true; server=""
 
 say "7. A second host: an empty data directory and the same store"
-vm1=$("$elide" volume list --json | python3 -c 'import json,sys; print([v["volume"] for v in json.load(sys.stdin)["volumes"] if v["name"]=="vm1"][0])')
-serve "$vm1" b.sock "$work/host-b"
-urib="nbd+unix:///$vm1?socket=$work/b.sock"
+serve vm1 b.sock "$work/host-b" --read-only
+urib="nbd+unix:///vm1?socket=$work/b.sock"
 $python - "$urib" <<'PY'
 import nbd, sys
 h = nbd.NBD(); h.connect_uri(sys.argv[1])
@@ -81,7 +80,7 @@ PY
 echo "fetched after the first read: $(du -sk "$work/host-b/cache" | cut -f1) KiB of cache for a volume of 2 GiB"
 kill "$server"; wait "$server" || true; server=""
 echo "opening and that read: $(tail -1 "$work/server.log")"
-serve "$vm1" b.sock "$work/host-b"
+serve vm1 b.sock "$work/host-b" --read-only
 nbdcopy "$urib" "$work/b.img"
 cmp "$work/a.img" "$work/b.img" && echo "both hosts read the same 2 GiB, byte for byte"
 e2fsck -fn "$work/b.img" >/dev/null 2>&1 && echo "e2fsck: clean" || echo "e2fsck: the raw writes of step 4 went over the file system, as meant"
@@ -89,7 +88,7 @@ kill "$server"; wait "$server" || true; server=""
 echo "reading all of it: $(tail -1 "$work/server.log")"
 
 say "8. The history: verified and replayed from the store alone"
-ELIDE_DATA_DIR=$work/host-b "$elide" events verify "$vm1" --from-store --deep
-ELIDE_DATA_DIR=$work/host-b "$elide" events replay "$vm1" --from-store --verify
+ELIDE_DATA_DIR=$work/host-b "$elide" events verify vm1 --from-store --deep
+ELIDE_DATA_DIR=$work/host-b "$elide" events replay vm1 --from-store --verify
 "$elide" events log vm1 --last 8
 say "Done."

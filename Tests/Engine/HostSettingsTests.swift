@@ -37,6 +37,7 @@ import Testing
       unsent = "1G"
       patience = "10m"
       wals = 8
+      beat = "20s"
       """
     var configuration = KeeperConfiguration()
     try settings(text).apply(to: &configuration)
@@ -44,7 +45,7 @@ import Testing
     #expect(configuration.prefetch == .all && configuration.smallBytes == 8 << 20)
     #expect(configuration.readPatienceSeconds == 600)
     #expect(configuration.unsentBytes == 1 << 30 && configuration.unsealedWals == 8)
-    #expect(try settings(text).fetchThreads == 2)
+    #expect(try settings(text).fetchThreads == 2 && configuration.ownershipMilliseconds == 20_000)
     var untouched = KeeperConfiguration()
     try settings("[fetch]\n[limits]\n").apply(to: &untouched)
     #expect(untouched == KeeperConfiguration())
@@ -53,7 +54,7 @@ import Testing
   @Test(arguments: [
     "[fetch]\nthreads = 0", "[fetch]\nahead = 65", "[fetch]\nahead = -1", "[fetch]\nprefetch = \"some\"", "[fetch]\nwindow = 7",
     "[fetch]\nwindows = \"1M\"", "[limits]\nunsent = \"1M\"", "[limits]\npatience = \"long\"", "[limits]\nwals = 1",
-    "[limits]\nx = 1", "fetch = 3", "[cache]\nbudget = \"12\"",
+    "[limits]\nx = 1", "[limits]\nbeat = \"2m\"", "fetch = 3", "[cache]\nbudget = \"12\"",
   ])
   func whatIsOutOfRangeIsNamed(_ text: String) {
     #expect { try settings(text + "\n") } throws: { ($0 as? ElideError)?.kind == .usage }

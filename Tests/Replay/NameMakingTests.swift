@@ -201,3 +201,53 @@ import Testing
     try opened.close(ship: true)
   }
 }
+
+/// Outcomes that nobody knows yet.
+extension NameMakingTests {
+  /// The put of the entry has no answer, and neither has the store for a while: all is kept, and goes on when it answers.
+  @Test(arguments: [true, false]) func anUnknownCreateIsKeptAndGoneOnWith(_ arrived: Bool) throws {
+    let world = VolumeWorld()
+    let store = MuteStore(try world.store())
+    let engine = try world.host("a", store: store)
+    store.losesEntryOf = "vm"
+    store.arrives = arrived
+    let report = try Lifecycle(engine).perform(
+      .create(name: "vm", size: Self.size, from: nil), CommandContext(request: "r"))
+    #expect(report.outcome == .unknown)
+    let making = try #require(try engine.names.makings("vm").first)
+    #expect(world.world.files.exists(engine.directory.volume(making.volume).key), "the key is kept")
+    // In a later process the same request is answered, and the volume is whole.
+    let later = try world.host("a")
+    let again = try Lifecycle(later).perform(.create(name: "vm", size: Self.size, from: nil), CommandContext(request: "r"))
+    #expect(again.outcome == .committed && again.volume == making.volume.description && again.seq == 0)
+    #expect(try later.names.makings().isEmpty && later.openPublished(making.volume).device.size == Self.size)
+  }
+}
+
+/// A store that does not answer the put of a name's first entry, nor anything of that name after it; the entry arrives or not.
+final class MuteStore: Store, @unchecked Sendable {  // tests of one thread
+  private let inner: any Store
+  var losesEntryOf = ""
+  var arrives = false
+  private var isMute = false
+  init(_ inner: any Store) { self.inner = inner }
+  var url: String { inner.url }
+  var counters: StoreCounters { inner.counters }
+  private func isOfName(_ key: String) -> Bool { key.hasPrefix("events/\(losesEntryOf)/") }
+
+  func putIfAbsent(_ key: String, _ bytes: UnsafeRawBufferPointer) throws(StoreError) -> PutOutcome {
+    guard isOfName(key) else { return try inner.putIfAbsent(key, bytes) }
+    isMute = true
+    if arrives { _ = try inner.putIfAbsent(key, bytes) }
+    throw .unknown(key: key, detail: "no answer")
+  }
+  func put(_ key: String, parts: [[UInt8]]) throws(StoreError) { try inner.put(key, parts: parts) }
+  func get(_ key: String, range: Range<UInt64>?) throws(StoreError) -> [UInt8] {
+    if isMute, isOfName(key) { throw .unknown(key: key, detail: "no answer") }
+    return try inner.get(key, range: range)
+  }
+  func list(_ prefix: String, after: String?, limit: Int) throws(StoreError) -> [StoredObject] {
+    try inner.list(prefix, after: after, limit: limit)
+  }
+  func delete(_ key: String) throws(StoreError) { try inner.delete(key) }
+}

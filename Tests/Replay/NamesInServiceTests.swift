@@ -111,7 +111,7 @@ import Testing
     #expect(kind { _ = try Lifecycle(a).perform(.release(name: "vm")) } == .usage, "it is live")
     try end(a, opened, grant)
     #expect(kind { _ = try Lifecycle(b).perform(.release(name: "vm")) } == .owned)
-    let planned = try Lifecycle(a).perform(.release(name: "vm"), CommandContext(isDryRun: true))
+    let planned = try Lifecycle(try world.host("a")).perform(.release(name: "vm"), CommandContext(isDryRun: true))
     #expect(planned.outcome == .planned && planned.entry?.contains("kind = \"released\"") == true)
     #expect(try state(a, "vm").phase == .stopped, "a dry run changes nothing")
 

@@ -55,7 +55,7 @@ extension Engine {
   }
 
   private func publishLocal(_ volume: ULID, _ cutServed: ((ULID) throws(ElideError) -> Void)?) throws(ElideError) {
-    do throws(ElideError) { try publishClosed(volume) } catch {
+    do throws(ElideError) { try publishClosed(volume, milliseconds: 300_000) } catch {
       guard error.kind == .owned, let cutServed else { throw error }
       try cutServed(volume)
     }

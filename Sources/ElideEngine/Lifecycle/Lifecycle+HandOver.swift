@@ -18,7 +18,7 @@ extension Lifecycle {
         "\(log.state.sentence): its volume \(volume) is not in \(engine.directory.root); "
           + Refusal.Instead.forceSelf.advice(name, log.state))
     }
-    if !context.isDryRun { try engine.publishClosed(volume) }
+    if !context.isDryRun { try engine.publishClosed(volume, milliseconds: 300_000) }
     guard let cut = try engine.publishedCut(volume) else {
       throw ElideError(.tryLater, "'\(name)': nothing of volume \(volume) is published yet")
     }

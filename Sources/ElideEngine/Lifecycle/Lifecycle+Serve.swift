@@ -157,7 +157,7 @@ extension Lifecycle {
         try servant.drain(volume)
       } else {
         // Its process is gone: what it left is recovered and shipped.
-        try engine.publishClosed(volume)
+        try engine.publishClosed(volume, milliseconds: 300_000)
       }
     }
     guard let cut = try engine.publishedCut(volume) else {

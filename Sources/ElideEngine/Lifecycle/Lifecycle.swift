@@ -79,7 +79,10 @@ package struct Lifecycle: Sendable {
     case .done: return report(.done, log.state, "nothing would be changed: it is so already")
     case .refused(let refusal): throw ElideError(refusal)
     case .append(let event, let text):
-      var planned = report(.planned, log.state, "entry \(log.state.nextSeq), \(event.kind), would be committed")
+      let isAdopted = log.state.owner == me && log.state.incarnation != names.author.incarnation
+      var planned = report(
+        .planned, log.state,
+        "entry \(log.state.nextSeq), \(event.kind), would be committed\(isAdopted ? ", behind 'adopted'" : "")")
       planned.entry = text
       return planned
     }

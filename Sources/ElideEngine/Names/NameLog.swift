@@ -220,12 +220,16 @@ package final class NameLog {
     return resolve(intent)
   }
 
-  /// The entry that the command would append now, as text; nil when nothing is to be done. Nothing is sent or kept. Reads the
-  /// log's end first.
+  /// The entry that the command would append now, as text; nothing is sent or kept. Reads the log's end first. What an earlier
+  /// process of this host owns is taken for this one's: it would be adopted first.
   package func plan(_ command: NameCommand, context: AppendContext = AppendContext()) throws(ElideError) -> NamePlan {
     try refresh()
     do throws(Refusal) {
-      guard case .append(let event) = try state.decide(command, by: me) else { return .done }
+      var owner = me
+      if state.owner == author.id, let incarnation = state.incarnation {
+        owner = Author(host: author.id, incarnation: incarnation, epoch: state.epoch)
+      }
+      guard case .append(let event) = try state.decide(command, by: owner) else { return .done }
       return try preview(event, context)
     } catch { return .refused(error) }
   }

@@ -18,6 +18,8 @@ package struct HostSettings: Equatable, Sendable {
   /// Seconds for which a read waits for a store that does not answer.
   package var storePatience: UInt64?
   package var unsealedWals: Int?
+  /// Seconds between two looks at the log of a name in service.
+  package var beat: UInt64?
 
   package init() {}
 
@@ -65,6 +67,12 @@ package struct HostSettings: Equatable, Sendable {
       guard let seconds = Self.seconds(text) else { throw TOMLError("limits.patience: '\(text)' is no time, such as \"1h\"") }
       storePatience = seconds
     }
+    if let text = try limits.optionalString("beat") {
+      guard let seconds = Self.seconds(text), (1...60).contains(seconds) else {
+        throw TOMLError("limits.beat: '\(text)' is not 1 to 60 seconds, such as \"5s\"")
+      }
+      beat = seconds
+    }
     if limits.contains("wals") { unsealedWals = Int(try limits.integer("wals", 2...1024)) }
     try limits.end()
   }
@@ -84,6 +92,7 @@ package struct HostSettings: Equatable, Sendable {
     if let smallBytes { configuration.smallBytes = smallBytes }
     if let unsentBytes { configuration.unsentBytes = unsentBytes }
     if let storePatience { configuration.readPatienceSeconds = storePatience }
+    if let beat { configuration.ownershipMilliseconds = beat * 1000 }
     if let unsealedWals { configuration.unsealedWals = unsealedWals }
   }
 
