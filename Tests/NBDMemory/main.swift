@@ -30,7 +30,7 @@ pthread_sigmask(SIG_BLOCK, &signals, nil)
 
 do {
   var configuration = NBDServerConfiguration()
-  configuration.spin = arguments.count > 4 ? Int(arguments[4]) ?? 0 : 0
+  if arguments.count > 4, let spin = Int(arguments[4]) { configuration.spin = spin == 0 ? .off : .fixed(spin) }
   let text = { (name: String) in getenv(name).map { String(cString: $0) } }
   if text("NBD_MEMORY_CERTIFICATES") != nil || text("NBD_MEMORY_PSK") != nil {
     configuration.tls = try TLSContext(

@@ -147,6 +147,7 @@ extension Connection {
       buffer: s.pointee.buffer.base, token: UInt64(index) << 16 | UInt64(slot))
     s.pointee.state = .submitted
     submitted &+= 1
+    loop.inFlight &+= 1
     loop.touch(entry)
     if case .done(let error) = entry.device.submit(request) {
       complete(slot, error, loop)
@@ -159,12 +160,14 @@ extension Connection {
     precondition(slot < slab.capacity && slab.slots[slot].state == .submitted, "a device completed a request twice")
     slab.slots[slot].state = .held
     submitted &-= 1
+    loop.inFlight &-= 1
     finish(slot, wire: wireError(error), loop)
   }
 
   /// Lines its reply up. The payload of a write has served its purpose by then.
   mutating func finish(_ slot: Int, wire error: UInt32, _ loop: ServerLoop) {
     slab.slots[slot].error = error
+    loop.answered &+= 1
     if error != 0 { loop.counters.add(.errors) }
     if slab.slots[slot].command == NBD.Command.write || error != 0 { giveBack(slot, loop) }
     slab.push(slot, to: &completed)

@@ -20,9 +20,8 @@ package struct NBDServerConfiguration: Sendable {
   package var idleTimeout = 0
   /// A stop waits this long for what is in flight.
   package var drainTimeout = 10_000
-  /// How long an idle server looks for requests by itself before it sleeps, in microseconds. It costs a core meanwhile, and
-  /// saves a wake-up per request at depth 1.
-  package var spin = 0
+  /// How the server looks for the next request before it sleeps: saves a wake-up per request at depth 1.
+  package var spin = Spin.adaptive(50)
   /// Of a Unix socket; a TCP socket is left to the system.
   package var sendBuffer = 4 << 20
   /// What clients that ask for TLS get; nil for none. Not to be touched once the server runs.

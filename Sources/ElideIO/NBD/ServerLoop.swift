@@ -37,6 +37,12 @@ final class ServerLoop {
   private var current: [Int] = []
   /// Connections whose TLS session holds more than it gave: no socket will call for them.
   var eager: [Int] = []
+  /// The connection that was looked after last, which may be gone.
+  var last = 0
+  /// Requests that came to their end since the last wait, and those that are with devices.
+  var answered = 0
+  var inFlight = 0
+  var spin: SpinPolicy
   var devices: [DeviceEntry] = []
   private var touched: [DeviceEntry] = []
 
@@ -56,6 +62,7 @@ final class ServerLoop {
     self.control = control
     self.listeners = listeners
     self.provider = provider
+    spin = SpinPolicy(configuration.spin)
     pool = BufferPool(cacheLimit: min(64 << 20, configuration.totalBytesInFlight))
     poller = try Poller()
     let count = configuration.maximumConnections
@@ -155,18 +162,7 @@ final class ServerLoop {
     for device in provider.residents() { _ = enter(device, isResident: true) }
   }
 
-  private func wait() -> Int {
-    if configuration.spin > 0 && !isDraining {
-      let end = monotonicNanoseconds() + UInt64(configuration.spin) * 1000
-      repeat {
-        let count = poller.wait(milliseconds: 0)
-        if count > 0 { return count }
-      } while monotonicNanoseconds() < end
-    }
-    return poller.wait(milliseconds: timeout())
-  }
-
-  private func timeout() -> Int32 {
+  func timeout() -> Int32 {
     if !eager.isEmpty { return 0 }
     var next = min(drainDeadline, acceptAgain)
     if timed > 0 { forEachConnection { next = min(next, $0.pointee.deadline) } }
@@ -222,7 +218,7 @@ final class ServerLoop {
     }
   }
 
-  private func peerEnded(_ connection: UnsafeMutablePointer<Connection>) {
+  func peerEnded(_ connection: UnsafeMutablePointer<Connection>) {
     switch connection.pointee.phase {
     case .handshake, .securing, .lingering: connection.pointee.phase = .broken
     default: connection.pointee.phase = .leaving
@@ -230,7 +226,7 @@ final class ServerLoop {
   }
 
   /// Works off the input of a connection in whatever phase it is.
-  private func work(_ connection: UnsafeMutablePointer<Connection>) {
+  func work(_ connection: UnsafeMutablePointer<Connection>) {
     switch connection.pointee.phase {
     case .handshake:
       shakeHands(connection)
@@ -254,6 +250,7 @@ final class ServerLoop {
       for index in current {
         guard let connection = connections[index] else { continue }
         connection.pointee.isListed = false
+        last = index
         lookAfter(connection)
       }
       current.removeAll(keepingCapacity: true)

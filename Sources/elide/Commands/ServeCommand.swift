@@ -31,8 +31,13 @@ struct ServeCommand: AsyncParsableCommand {
   @Flag(name: .long, help: ArgumentHelp("The names are live at this host already.", visibility: .private)) var granted = false
   @Option(name: .long, help: "Run a shell command with $uri set to the first export, and exit with its code.") var run: String?
   var isQuiet = false
-  @Option(name: .long, help: "Look for requests this long before sleeping, in microseconds; costs a core, saves latency.")
-  var spin = 0
+  @Option(
+    name: .long,
+    help: """
+      Look for requests this long before sleeping, in microseconds, whatever it costs; 0 for never. Without it the server looks \
+      up to 50 while clients are that fast and nobody else wants the processor.
+      """)
+  var spin: Int?
 
   @Option(name: .long, help: "Bytes of disk for the block cache of this host, such as 100G; else as elide.toml says, or 32G.")
   var cacheBytes: ByteSize?
@@ -62,7 +67,7 @@ struct ServeCommand: AsyncParsableCommand {
     if let storePatience, HostSettings.seconds(storePatience) == nil {
       throw ValidationError("--store-patience: '\(storePatience)' is no time, such as 90s, 10m or 1h.")
     }
-    if spin < 0 || spin > 1_000_000 { throw ValidationError("--spin is in microseconds, at most 1000000.") }
+    if let spin, !(0...1_000_000).contains(spin) { throw ValidationError("--spin is in microseconds, at most 1000000.") }
   }
 
   func run() async throws {
@@ -90,7 +95,7 @@ struct ServeCommand: AsyncParsableCommand {
     defer { if let scratch { try? FileManager.default.removeItem(atPath: scratch) } }
 
     var configuration = NBDServerConfiguration()
-    configuration.spin = spin
+    if let spin { configuration.spin = spin == 0 ? .off : .fixed(spin) }
     try transport.apply(to: &configuration)
     let log = Logger(label: "elide.nbd")
     configuration.log = { log.debug("\($0)") }
