@@ -32,7 +32,7 @@ package enum BodyDecoder {
     let result = stored.withUnsafeBytes { stored in
       out.withUnsafeMutableBytes { out -> Result<Void, SegmentError> in
         do throws(SegmentError) {
-          let isRight = Digest.sha256(stored) == unit.digest
+          let isRight = digest(unit, stored) == unit.digest
           let bytes = try plain(unit, stored, isRight: isRight, object: object, codec: codec, scratch: out)
           if bytes.baseAddress != UnsafeRawPointer(out.baseAddress) { out.copyMemory(from: bytes) }
           return .success(())
@@ -57,7 +57,7 @@ package enum BodyDecoder {
     let size = Int(unit.blocks) * 4096
     precondition(size <= scratch.count, "a unit larger than its buffer")
     switch unit.codec {
-    case .raw:
+    case .raw, .hashed:
       guard stored.count == size else {
         throw .damaged(object: object, detail: "the raw unit at byte \(unit.offset) has \(stored.count) bytes, not \(size)")
       }
@@ -68,6 +68,13 @@ package enum BodyDecoder {
       }
       return UnsafeRawBufferPointer(rebasing: scratch[..<size])
     }
+  }
+
+  /// What the digest of these stored bytes is for this unit's codec.
+  private static func digest(_ unit: SegmentEncoding.Unit, _ stored: UnsafeRawBufferPointer) -> Digest {
+    guard unit.codec == .hashed else { return Digest.sha256(stored) }
+    // Bytes that make no whole blocks have the digest of no hashes, which no unit has.
+    return SegmentEncoding.digest(of: stored.count % 4096 == 0 ? Digest.ofBlocks(stored) : [])
   }
 
   /// For each unit whether its stored bytes have its digest; `stored` begins with the first of them. Two at a time, where the
@@ -81,13 +88,17 @@ package enum BodyDecoder {
     var right: [Bool] = []
     right.reserveCapacity(units.count)
     var i = 0
-    while i + 1 < units.count {
-      let (a, b) = Digest.sha256(bytes(i), bytes(i + 1))
-      right.append(a == units[i].digest)
-      right.append(b == units[i + 1].digest)
-      i += 2
+    while i < units.count {
+      if i + 1 < units.count, units[i].codec != .hashed, units[i + 1].codec != .hashed {
+        let (a, b) = Digest.sha256(bytes(i), bytes(i + 1))
+        right.append(a == units[i].digest)
+        right.append(b == units[i + 1].digest)
+        i += 2
+      } else {
+        right.append(digest(units[i], bytes(i)) == units[i].digest)
+        i += 1
+      }
     }
-    if i < units.count { right.append(Digest.sha256(bytes(i)) == units[i].digest) }
     return right
   }
 }

@@ -30,8 +30,10 @@ package enum BodyEncoder {
     precondition(hashes.count == Int(count), "\(count) blocks with \(hashes.count) hashes")
     var builder = BodyBuilder(codec: codec, level: level)
     for r in stride(from: 0, to: count, by: Int(unitBlocks)) {
-      builder.add(min(unitBlocks, count - r)) { (unit) throws(Never) in
+      let blocks = min(unitBlocks, count - r)
+      builder.add(blocks) { (unit) throws(Never) in
         for i in 0..<unit.count / 4096 { (unit.baseAddress! + i * 4096).copyMemory(from: block(r + UInt32(i)), byteCount: 4096) }
+        return hashes[Int(r)..<Int(r + blocks)]
       }
     }
     return builder.finish(hashes)
@@ -52,15 +54,15 @@ package enum BodyEncoder {
     for r in stride(from: 0, to: count, by: Int(unitBlocks)) {
       let blocks = min(unitBlocks, count - r)
       try builder.add(blocks) { (unit) throws(SegmentError) in
-        guard let base = unit.baseAddress else { return }
+        guard let base = unit.baseAddress else { return [] }
         let right = segment.read(r, count: blocks, into: base)
         guard right == blocks else {
           throw .damaged(
             object: "segment \(number)", detail: "block \(r + right) is not in its local file, or not what was sealed")
         }
-        if hashes == nil {
-          for i in 0..<Int(blocks) { made.append(Digest.sha256(UnsafeRawBufferPointer(start: base + i * 4096, count: 4096))) }
-        }
+        if let hashes { return hashes[Int(r)..<Int(r + blocks)] }
+        made += Digest.ofBlocks(UnsafeRawBufferPointer(unit))
+        return made[Int(r)...]
       }
     }
     let all = hashes ?? made
@@ -76,46 +78,68 @@ private struct BodyBuilder {
   private var units: [SegmentEncoding.Unit] = []
   private var offset: UInt64 = 0
   private var next: UInt32 = 0
-  private var plain = [UInt8](repeating: 0, count: Int(BodyEncoder.unitBlocks) * 4096)
+  private var plain: [UInt8] = []
   private var frame = [UInt8](repeating: 0, count: ZstdCodec.bound(Int(BodyEncoder.unitBlocks) * 4096))
+  /// The last compressed unit, whose digest waits for another one: two at once are quicker.
+  private var undigested: Int?
 
   init(codec: ZstdCodec, level: Int32) {
     self.codec = codec
     self.level = level
   }
 
-  /// Adds the next unit; `fill` gets its plain bytes to write.
-  mutating func add<E: Error>(_ blocks: UInt32, _ fill: (UnsafeMutableRawBufferPointer) throws(E) -> Void) throws(E) {
+  /// Adds the next unit; `fill` gets its plain bytes to write, and returns the blocks' hashes.
+  mutating func add<E: Error>(
+    _ blocks: UInt32, _ fill: (UnsafeMutableRawBufferPointer) throws(E) -> ArraySlice<Digest>
+  ) throws(E) {
     let size = Int(blocks) * 4096
-    try plain.withUnsafeMutableBufferPointer { (p) throws(E) in
-      try fill(UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(p)[..<size]))
-    }
-    let n = plain.withUnsafeBytes { p in
-      frame.withUnsafeMutableBytes { f in codec.compress(UnsafeRawBufferPointer(rebasing: p[..<size]), into: f, level: level) }
-    }
-    // A unit that hardly shrinks is not worth decompressing at every read.
-    let compressed = n.map { $0 < size - size / 16 } ?? false
-    let stored = compressed ? Array(frame[..<(n ?? 0)]) : Array(plain[..<size])
+    // A unit that is stored as it is becomes a part without being copied; then the next one needs a new array.
+    if plain.count != size { plain = [UInt8](unsafeUninitializedCapacity: size) { $1 = size } }
+    let hashes = try plain.withUnsafeMutableBufferPointer { (p) throws(E) in try fill(UnsafeMutableRawBufferPointer(p)) }
+    let stored = compressed()
+    let codec: SegmentEncoding.Codec = stored == nil ? .hashed : .zstd
+    let length = stored?.count ?? size
     units.append(
       SegmentEncoding.Unit(
-        r: next, blocks: blocks, offset: offset, length: UInt32(stored.count), codec: compressed ? .zstd : .raw,
-        digest: Digest(words: (0, 0, 0, 0))))
-    offset += UInt64(stored.count)
+        r: next, blocks: blocks, offset: offset, length: UInt32(length), codec: codec,
+        digest: stored == nil ? SegmentEncoding.digest(of: hashes) : Digest(words: (0, 0, 0, 0))))
+    offset += UInt64(length)
     next += blocks
-    parts.append(stored)
-    if units.count % 2 == 0 { digestPair() }
+    if let stored {
+      parts.append(stored)
+      digest(units.count - 1)
+    } else {
+      parts.append(plain)
+      plain = []
+    }
   }
 
-  /// Of the last two units at once, while they are in the processor's cache.
-  private mutating func digestPair() {
-    let last = units.count - 1
-    let (a, b) = parts[last - 1].withUnsafeBytes { p in parts[last].withUnsafeBytes { q in Digest.sha256(p, q) } }
-    units[last - 1].digest = a
+  /// The unit in `plain` as a zstd frame; nil when that is not worth decompressing at every read.
+  private mutating func compressed() -> [UInt8]? {
+    let size = plain.count
+    let n = plain.withUnsafeBytes { p in
+      frame.withUnsafeMutableBytes { f -> Int? in
+        guard let level = UnitSample(p).level(level, codec) else { return nil }
+        return codec.compress(p, into: f, level: level)
+      }
+    }
+    guard let n, n < size - size / 16 else { return nil }
+    return Array(frame[..<n])
+  }
+
+  private mutating func digest(_ last: Int) {
+    guard let first = undigested else {
+      undigested = last
+      return
+    }
+    let (a, b) = parts[first].withUnsafeBytes { p in parts[last].withUnsafeBytes { q in Digest.sha256(p, q) } }
+    units[first].digest = a
     units[last].digest = b
+    undigested = nil
   }
 
   consuming func finish(_ hashes: [Digest]) -> EncodedBody {
-    if units.count % 2 == 1, let last = parts.last { units[units.count - 1].digest = Digest.sha256(last) }
+    if let last = undigested { units[last].digest = Digest.sha256(parts[last]) }
     var table = ByteWriter(capacity: hashes.count * 32)
     for hash in hashes { table.digest(hash) }
     let encoding = SegmentEncoding(units: units, hashesOffset: offset, hashesDigest: Digest.sha256(table.bytes))

@@ -44,6 +44,20 @@ package struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
     }
     return both ?? (sha256(a), sha256(b))
   }
+  /// SHA-256 of each whole block of 4096 bytes.
+  package static func ofBlocks(_ bytes: UnsafeRawBufferPointer) -> [Digest] {
+    let count = bytes.count / 4096
+    func block(_ i: Int) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[i * 4096..<(i + 1) * 4096]) }
+    var out: [Digest] = []
+    out.reserveCapacity(count)
+    while out.count + 1 < count {
+      let (a, b) = sha256(block(out.count), block(out.count + 1))
+      out.append(a)
+      out.append(b)
+    }
+    if out.count < count { out.append(sha256(block(out.count))) }
+    return out
+  }
   package static func sha256(_ bytes: [UInt8]) -> Digest { bytes.withUnsafeBytes { sha256($0) } }
 
   package var bytes: [UInt8] {

@@ -30,7 +30,15 @@ package struct SegmentContent: Equatable, Sendable {
 /// How a segment's body is laid out: units of neighbouring blocks, each compressed by itself. The encoding blob of
 /// `segment_encoded`; format in docs/formats/segment.md.
 package struct SegmentEncoding: Equatable, Sendable {
-  package enum Codec: UInt8, Sendable { case raw = 0, zstd = 1 }
+  package enum Codec: UInt8, Sendable {
+    case raw = 0
+    case zstd = 1
+    /// The plain blocks too, and the digest is that of their hashes: SHA-256 over the SHA-256 of each block, in r order.
+    case hashed = 2
+
+    /// Whether the blocks are stored as they are.
+    package var isPlain: Bool { self != .zstd }
+  }
   package struct Unit: Equatable, Sendable {
     /// First r of the unit, and how many blocks it holds (1...256).
     package var r: UInt32
@@ -39,7 +47,7 @@ package struct SegmentEncoding: Equatable, Sendable {
     package var offset: UInt64
     package var length: UInt32
     package var codec: Codec
-    /// SHA-256 of the stored bytes.
+    /// SHA-256 of the stored bytes, or what `codec` says instead.
     package var digest: Digest
     package init(r: UInt32, blocks: UInt32, offset: UInt64, length: UInt32, codec: Codec, digest: Digest) {
       self.r = r

@@ -19,6 +19,13 @@ extension SegmentEncoding {
     Digest.sha256(content.bytes + encoding.bytes)
   }
 
+  /// The digest of a `.hashed` unit from the SHA-256 of each of its blocks.
+  package static func digest(of hashes: some Collection<Digest>) -> Digest {
+    var bytes = ByteWriter(capacity: hashes.count * 32)
+    for hash in hashes { bytes.digest(hash) }
+    return Digest.sha256(bytes.bytes)
+  }
+
   /// The body's key in the store.
   package static func bodyKey(volume: ULID, segment: UInt64, hash: Digest) -> String {
     let digits = String(segment)
@@ -98,7 +105,7 @@ extension SegmentEncoding {
       }
       guard unit.offset == offset else { return "unit \(i) lies at \(unit.offset), not at \(offset)" }
       let plain = unit.blocks * 4096
-      guard unit.codec == .raw ? unit.length == plain : unit.length > 0 && unit.length < plain else {
+      guard unit.codec.isPlain ? unit.length == plain : unit.length > 0 && unit.length < plain else {
         return "unit \(i) of \(plain) bytes is stored in \(unit.length)"
       }
       r += unit.blocks
