@@ -128,10 +128,23 @@ size_t elide_crc32c_matching(const void *bytes, size_t count, const uint32_t *ex
   return count;
 }
 
-static int is_word(uint32_t seed, uint32_t r, const void *block, const void *word) {
+// The CRC that a word begins with, before its block.
+static uint32_t before_block(uint32_t seed, uint32_t r) {
   const uint8_t prefix[4] = {(uint8_t)r, (uint8_t)(r >> 8), (uint8_t)(r >> 16), (uint8_t)(r >> 24)};
-  const uint32_t c = elide_crc32c(elide_crc32c(seed, prefix, 4), block, 4096);
+  return elide_crc32c(seed, prefix, 4);
+}
+
+static int is_word(uint32_t seed, uint32_t r, const void *block, const void *word) {
+  const uint32_t c = elide_crc32c(before_block(seed, r), block, 4096);
   return (c ? c : 0xFFFFFFFFu) == elide_load_acquire_u32(word);
+}
+
+// Copies a block; the CRC-32C of the copy, continuing from `seed`. Memory takes its time for a page that nobody has asked for:
+// `next`, any address, is asked for while the processor is busy with the CRC, whose block is in the cache by then.
+static uint32_t copy_block(uint32_t seed, uint8_t *to, const uint8_t *from, const uint8_t *next) {
+  memcpy(to, from, 4096);
+  for (size_t i = 0; i < 4096; i += 64) __builtin_prefetch(next + i, 0, 2);
+  return elide_crc32c(seed, to, 4096);
 }
 
 size_t elide_words_matching(uint32_t seed, uint32_t r, const void *bytes, size_t count, const void *words) {
@@ -162,38 +175,62 @@ void elide_catch_bus_errors(void) {
   pthread_once(&once, catch_bus_errors);
 }
 
-int64_t elide_copy_matching(void *to, const void *from, size_t count, uint32_t seed, uint32_t r, const void *words) {
+// How many blocks of a piece are right in their copy.
+static size_t copy_piece(uint8_t *to, const struct elide_piece *piece, const uint8_t *next) {
+  for (size_t i = 0; i < piece->count; i++, to += 4096) {
+    const uint8_t *from = (const uint8_t *)piece->from + 4096 * i;
+    const uint8_t *after = i + 1 < piece->count ? from + 4096 : next;
+    const uint8_t *expected = (const uint8_t *)piece->words + 4 * i;
+    if (piece->are_crcs) {
+      uint32_t crc;
+      memcpy(&crc, expected, 4);
+      if (copy_block(0, to, from, after) != crc) return i;
+    } else {
+      const uint32_t c = copy_block(before_block(piece->seed, piece->r + (uint32_t)i), to, from, after);
+      if ((c ? c : 0xFFFFFFFFu) != elide_load_acquire_u32(expected)) return i;
+    }
+  }
+  return piece->count;
+}
+
+// `failed` when a load did; what was copied before it counts.
+static int64_t copy_pieces(void *to, const struct elide_piece *pieces, size_t count, int *failed) {
   sigjmp_buf here;
+  volatile int64_t done = 0;
+  *failed = 1;
   if (sigsetjmp(here, 0)) {
     way_out = NULL;
-    return -1;
+    return done;
   }
   way_out = &here;
-  size_t i = 0;
-  for (; i < count; i++) {
-    uint8_t *block = (uint8_t *)to + 4096 * i;
-    memcpy(block, (const uint8_t *)from + 4096 * i, 4096);
-    if (!is_word(seed, r + (uint32_t)i, block, (const uint8_t *)words + 4 * i)) break;
+  for (size_t i = 0; i < count; i++) {
+    const uint8_t *next = i + 1 < count ? pieces[i + 1].from : pieces[i].from;
+    const size_t right = copy_piece((uint8_t *)to + 4096 * done, pieces + i, next);
+    done += (int64_t)right;
+    if (right < pieces[i].count) break;
   }
   way_out = NULL;
-  return (int64_t)i;
+  *failed = 0;
+  return done;
+}
+
+int64_t elide_copy_pieces(void *to, const struct elide_piece *pieces, size_t count) {
+  int failed;
+  return copy_pieces(to, pieces, count, &failed);
+}
+
+int64_t elide_copy_matching(void *to, const void *from, size_t count, uint32_t seed, uint32_t r, const void *words) {
+  const struct elide_piece piece = {from, words, (uint32_t)count, seed, r, 0};
+  int failed;
+  const int64_t right = copy_pieces(to, &piece, 1, &failed);
+  return failed ? -1 : right;
 }
 
 int64_t elide_copy_matching_crcs(void *to, const void *from, size_t count, const uint32_t *expected) {
-  sigjmp_buf here;
-  if (sigsetjmp(here, 0)) {
-    way_out = NULL;
-    return -1;
-  }
-  way_out = &here;
-  size_t i = 0;
-  for (; i < count; i++) {
-    uint8_t *block = (uint8_t *)to + 4096 * i;
-    memcpy(block, (const uint8_t *)from + 4096 * i, 4096);
-    if (elide_crc32c(0, block, 4096) != expected[i]) break;
-  }
-  way_out = NULL;
-  return (int64_t)i;
+  const struct elide_piece piece = {from, expected, (uint32_t)count, 0, 0, 1};
+  int failed;
+  const int64_t right = copy_pieces(to, &piece, 1, &failed);
+  return failed ? -1 : right;
 }
 
 int elide_is_zero(const void *bytes, size_t length) {

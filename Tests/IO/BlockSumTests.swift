@@ -68,4 +68,39 @@ import Testing
     for _ in 0..<3 { #expect(elide_copy_matching(&out, map, 4, 5, 7, words) == -1) }
     #expect(elide_copy_matching(&out, map, 1, 5, 7, words) == 1, "what is there can still be read")
   }
+
+  /// Pieces from all over, of both kinds, come out one behind the other, up to the first block that is wrong or cannot be read.
+  @Test func piecesAreCopiedInOrder() throws {
+    let directory = try TemporaryDirectory()
+    let files = HostFiles()
+    let file = try files.open(directory.path + "/f", .createNew)
+    defer { files.close(file) }
+    try data[..<49_152].withUnsafeBytes { try files.write(file, $0, at: 0) }
+    let map = try #require(files.view(file, length: 49_152))
+    defer { files.endView(map, length: 49_152) }
+    func bytes(_ block: Int, _ count: Int = 1) -> ArraySlice<UInt8> { data[block * 4096..<(block + count) * 4096] }
+    var words = (0..<3).map { word(7 + UInt32($0), bytes(4 + $0)) }
+    let crcs = [bytes(11), bytes(0), bytes(1)].map { $0.withUnsafeBytes { crc32c($0) } }
+    func copied(_ out: inout [UInt8]) -> Int64 {
+      words.withUnsafeBytes { w in
+        crcs.withUnsafeBytes { c in
+          let pieces = [
+            elide_piece(from: map + 11 * 4096, words: c.baseAddress, count: 1, seed: 0, r: 0, are_crcs: 1),
+            elide_piece(from: map + 4 * 4096, words: w.baseAddress, count: 3, seed: 5, r: 7, are_crcs: 0),
+            elide_piece(from: map, words: c.baseAddress.map { $0 + 4 }, count: 2, seed: 0, r: 0, are_crcs: 1),
+          ]
+          return elide_copy_pieces(&out, pieces, pieces.count)
+        }
+      }
+    }
+    var out = [UInt8](repeating: 0, count: 6 * 4096)
+    #expect(copied(&out) == 6)
+    #expect(out == Array(bytes(11) + bytes(4, 3) + bytes(0, 2)))
+    words[1] ^= 1
+    #expect(copied(&out) == 2)
+    words[1] ^= 1
+    try files.truncate(file, size: 5 * 4096)
+    #expect(copied(&out) == 0, "the first piece is gone")
+    #expect(elide_copy_pieces(&out, [], 0) == 0)
+  }
 }

@@ -27,7 +27,18 @@ int64_t elide_copy_matching(void *to, const void *from, size_t count, uint32_t s
 /// The same for blocks whose plain CRC-32C, from seed 0, is `expected`.
 int64_t elide_copy_matching_crcs(void *to, const void *from, size_t count, const uint32_t *expected);
 
-/// From now on a SIGBUS inside these two calls ends that call; any other goes to whoever had it before.
+/// Neighbouring blocks of a mapped file: `words` are what `elide_copy_matching` wants, or plain CRCs.
+struct elide_piece {
+  const void *from;
+  const void *words;
+  uint32_t count, seed, r, are_crcs;
+};
+
+/// Copies pieces one behind the other, each as the two calls above do; how many blocks are right, up to the first that is not or
+/// cannot be read.
+int64_t elide_copy_pieces(void *to, const struct elide_piece *pieces, size_t count);
+
+/// From now on a SIGBUS inside these three calls ends that call; any other goes to whoever had it before.
 void elide_catch_bus_errors(void);
 
 /// SHA-256 of two messages at once, into 32 bytes each. 0, and nothing is written, where the processor has no instructions

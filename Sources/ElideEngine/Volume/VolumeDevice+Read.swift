@@ -77,6 +77,11 @@ extension VolumeDevice {
       let step: ReadStep
       var blocks: UInt64 = 1
       let to = buffer + Int(done)
+      if inBlock == 0 && left >= 8192 {
+        let copied = copyPieces(lba, limit: UInt64(left) >> 12, into: to)
+        done &+= copied << 12
+        if copied > 0 { continue }
+      }
       if inBlock == 0 && left >= 4096 {
         step = readRun(lba, limit: UInt64(left) >> 12, into: to, count: &blocks)
         done &+= step == .done ? blocks << 12 : 0
@@ -122,6 +127,54 @@ extension VolumeDevice {
     }
   }
 
+  /// Copies blocks from `lba` on, at most `limit`, that lie in files which can be viewed: their places first, then all of them at
+  /// once, so that memory is asked for the next piece while one is copied. How many are right; what stops it, whatever it is,
+  /// is for the paths below to deal with.
+  private func copyPieces(_ lba: UInt64, limit: UInt64, into buffer: UnsafeMutableRawPointer) -> UInt64 {
+    var count = 0
+    var blocks: UInt64 = 0
+    while blocks < limit && count < Self.pieceCapacity {
+      guard let piece = piece(lba &+ blocks, limit: limit &- blocks) else { break }
+      pieces[count] = piece
+      count &+= 1
+      blocks &+= UInt64(piece.count)
+    }
+    return count == 0 ? 0 : UInt64(elide_copy_pieces(buffer, pieces, count))
+  }
+
+  private func piece(_ lba: UInt64, limit: UInt64) -> elide_piece? {
+    let run = overlay.run(lba, limit: limit)
+    if run.kind == .data {
+      guard let wal = wals.find(run.wal), let data = wal.pointee.data, run.position &+ Int(run.count) <= wal.pointee.blocks
+      else { return nil }
+      return elide_piece(
+        from: data + run.position << 12, words: wal.pointee.crcs + run.position, count: UInt32(run.count), seed: 0, r: 0,
+        are_crcs: 1)
+    }
+    guard run.kind == nil else { return nil }
+    let (handle, n) = map.run(at: lba, limit: run.count)
+    guard handle.isBlock, n > 0, let source = sources.source(for: handle.segment), handle.r < source.blocks,
+      let data = source.data
+    else { return nil }
+    let (position, count) = stretch(source, handle.r, limit: UInt32(truncatingIfNeeded: n))
+    let from = UInt64(position) << 12
+    guard count > 0, from &+ UInt64(count) << 12 <= source.dataLength else { return nil }
+    return elide_piece(
+      from: data + Int(from), words: source.words + 4 &* Int(handle.r), count: count, seed: source.seed, r: handle.r, are_crcs: 0)
+  }
+
+  /// How many blocks from r on are present and lie side by side in the segment's file, and where.
+  @inline(__always)
+  private func stretch(_ source: SegmentSource, _ r: UInt32, limit: UInt32) -> (position: UInt32, count: UInt32) {
+    let most = min(limit, source.blocks &- r)
+    let position = source.placement.map { UInt32($0[Int(r)]) } ?? r
+    var n: UInt32 = 0
+    while n < most, elide_load_acquire_u32(source.words + 4 &* Int(r &+ n)) != 0,
+      source.placement.map({ UInt32($0[Int(r &+ n)]) == position &+ n }) ?? true
+    { n &+= 1 }
+    return (position, n)
+  }
+
   /// Blocks of an unsealed write-ahead file, each checked against its record's CRC.
   private func readWAL(_ run: Overlay.Run, into buffer: UnsafeMutableRawPointer) -> ReadStep {
     guard let wal = wals.find(run.wal) else { return .failed(EIO) }
@@ -150,15 +203,8 @@ extension VolumeDevice {
     guard let source = sources.source(for: handle.segment), r < source.blocks else {
       return readLent(lba, handle, limit: limit, into: buffer, count: &count)
     }
-    // As many as are present and lie side by side.
-    let first = elide_load_acquire_u32(source.words + 4 &* Int(r))
-    if first == 0 { return readLent(lba, handle, limit: limit, into: buffer, count: &count) }
-    let most = min(limit, source.blocks &- r)
-    let position = source.placement.map { UInt32($0[Int(r)]) } ?? r
-    var n: UInt32 = 1
-    while n < most, elide_load_acquire_u32(source.words + 4 &* Int(r &+ n)) != 0,
-      source.placement.map({ UInt32($0[Int(r &+ n)]) == position &+ n }) ?? true
-    { n &+= 1 }
+    let (position, n) = stretch(source, r, limit: limit)
+    if n == 0 { return readLent(lba, handle, limit: limit, into: buffer, count: &count) }
     let right = copy(source, r, position, Int(n), into: buffer)
     if right < Int(n) {
       // Not what was stored, or not readable: the fetcher looks again, and knows whether the block may be forgotten. Blocks

@@ -1,3 +1,4 @@
+import CElide
 import ElideIO
 import ElideProjections
 import Glibc
@@ -143,6 +144,9 @@ package final class VolumeDevice: BlockDevice {
   var mergedCount = 0
   static let mergedLimit = 256
   let scratch: UnsafeMutableRawPointer
+  /// The places of one read that goes over many.
+  let pieces: UnsafeMutablePointer<elide_piece>
+  static let pieceCapacity = 256
 
   package init(_ parts: Parts, log: Log?) {
     volume = parts.volume
@@ -170,6 +174,7 @@ package final class VolumeDevice: BlockDevice {
     round = SyncRound(files: parts.files, wake: parts.wake)
     merged = .allocate(byteCount: Self.mergedLimit * WALFormat.block, alignment: WALFormat.block)
     scratch = .allocate(byteCount: WALFormat.block, alignment: WALFormat.block)
+    pieces = .allocate(capacity: Self.pieceCapacity)
     map.registerReader()
     if let log { for wal in log.recovered.wals { adopt(wal) } }
   }
@@ -179,6 +184,7 @@ package final class VolumeDevice: BlockDevice {
     map.unregisterReader()
     merged.deallocate()
     scratch.deallocate()
+    pieces.deallocate()
   }
 
   package var wakeDescriptor: Int32 { wake.descriptor }
