@@ -53,10 +53,10 @@ private struct Turns {
     var t = Turns()
     t.turns(100_000, 70_000)
     #expect(t.found == 0)
-    #expect(t.inVain < 3_000_000)
+    #expect(t.inVain < 7_000_000)
     let before = t.inVain
     t.turns(4000, 70_000)
-    #expect(t.inVain - before <= 100_000)
+    #expect(t.inVain - before <= 200_000)
   }
 
   @Test func oneLongWaitCloses() {
@@ -101,20 +101,30 @@ private struct Turns {
     t.turns(100, 10_000)
     #expect(!t.policy.isCrowded(step: 40_000) && t.policy.isCrowded(step: 60_000))
     var pauses: [UInt64] = []
-    for _ in 0..<8 {
+    for _ in 0..<16 {
       let start = t.now
       t.policy.crowded(at: t.now)
       while t.policy.window(at: t.now) == 0 { t.turn(10_000) }
       pauses.append(t.now - start)
     }
-    #expect(pauses[0] >= 20_000_000 && pauses[0] < 25_000_000)
-    #expect(pauses[7] >= 5_000_000_000 && pauses[7] < 5_010_000_000)
-    // Long without anybody else: begun anew.
-    t.turns(5000, 10_000)
+    #expect(pauses[0] >= 1_000_000 && pauses[0] < 2_000_000)
+    #expect(pauses[15] >= 5_000_000_000 && pauses[15] < 5_010_000_000)
+    // Some found in between: an accident, after which it goes on soon.
+    t.turns(100, 10_000)
     let start = t.now
     t.policy.crowded(at: t.now)
     while t.policy.window(at: t.now) == 0 { t.turn(10_000) }
-    #expect(t.now - start < 25_000_000)
+    #expect(t.now - start < 2_000_000)
+  }
+
+  /// Where waking takes now 40 and now 110 us, who is fast is found out all the same.
+  @Test func uncertainWakeUpsDoNotHideFastClients() {
+    var t = Turns()
+    for i in 0..<2000 {
+      t.wakeup = i % 4 == 3 ? 110_000 : 40_000
+      t.turn(i % 16 == 0 ? 80_000 : 30_000)
+    }
+    #expect(t.found > 1700)
   }
 
   @Test func whatWasAskedForIsDone() {

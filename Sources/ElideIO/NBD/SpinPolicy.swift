@@ -8,20 +8,24 @@ package enum Spin: Equatable, Sendable {
 }
 
 /// Decides how long a thread looks for the next request before it sleeps: a value that is told what happened, and when. It is
-/// opened by waits that were short one after another, grows while they end soon after it, and is closed by one that takes
+/// opened by waits that were short, grows while they end soon after it, and is closed when many end late or one takes very
 /// long. A closing that has not paid makes the next opening wait for more. All times are in nanoseconds of one clock.
 struct SpinPolicy: Equatable {
-  /// Short waits in a row that open it, and what that may grow to.
+  /// Short waits that open it, and what that may grow to.
   static let patience: (least: UInt32, most: UInt32) = (8, 4096)
+  /// So many of them a longer one takes back.
+  static let setback: UInt32 = 2
   /// So many requests must be found before a closing has paid.
   static let paying: UInt32 = 16
   /// A look in vain, after which the request came soon, costs as many of the requests found as this; so many are kept in mind.
   static let price: UInt32 = 4
   static let memory: UInt32 = 32
   /// How long it stays closed after another thread took the processor, and what that may grow to.
-  static let pause: (least: UInt64, most: UInt64) = (20_000_000, 5_000_000_000)
-  /// So many found in a row are taken for a machine that is not crowded any more.
-  static let calm: UInt32 = 4096
+  static let pause: (least: UInt64, most: UInt64) = (1_000_000, 5_000_000_000)
+  /// With so many found since it was opened, being interrupted is an accident and not a crowd.
+  static let calm: UInt32 = 64
+  /// A wait of so many windows is no late request but a client that does something else.
+  static let away: UInt64 = 10
 
   let isFixed: Bool
   /// The window at most.
@@ -54,18 +58,19 @@ struct SpinPolicy: Equatable {
   mutating func found() {
     hits = hits == .max ? hits : hits + 1
     credit = min(Self.memory, credit + 1)
-    if hits == Self.calm { pause = Self.pause.least }
   }
 
   /// Something came `wait` after it began to look, or to sleep where it did not look. With a wait that is short, sleeping and
   /// waking were a good part of it: somebody awake would have had it within half of it, about.
   mutating func slept(_ wait: UInt64, at now: UInt64) {
     if isFixed || now < pausedUntil { return }
-    guard wait < 2 * limit else { return close() }
+    if wait >= Self.away * limit { return close() }
+    let isShort = wait < 2 * limit
     if open == 0 {
-      shortWaits += 1
-      if shortWaits >= patience { open = max(1, limit / 4) }
-    } else if open < limit {
+      // Waking takes as long as it likes: some long ones among the short do not count for much.
+      shortWaits = isShort ? shortWaits + 1 : shortWaits - min(shortWaits, Self.setback)
+      if shortWaits >= patience { (open, credit) = (max(1, limit / 4), 2 * Self.price) }
+    } else if isShort && open < limit {
       open = min(limit, 2 * open)
     } else if credit >= Self.price {
       credit -= Self.price
@@ -81,8 +86,9 @@ struct SpinPolicy: Equatable {
 
   /// Another thread took the processor meanwhile: it needs it more.
   mutating func crowded(at now: UInt64) {
+    pause = hits >= Self.calm ? Self.pause.least : pause
     pausedUntil = now + pause
-    pause = min(Self.pause.most, 4 * pause)
+    pause = min(Self.pause.most, 2 * pause)
     forget()
   }
 
