@@ -32,6 +32,8 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
   case wal
   /// A whole store of which bytes were changed, opened and read by another host.
   case store
+  /// What an S3 endpoint answers in XML.
+  case s3
 
   /// Seeds of other kinds that fit too, as folders of `fixtures`.
   package var otherSeeds: [String] {
@@ -58,6 +60,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     case .state: CheckpointFuzz.state(bytes)
     case .wal: WALFuzz.run(bytes)
     case .store: StoreFuzz.run(bytes)
+    case .s3: S3Fuzz.run(bytes)
     }
   }
 
@@ -76,6 +79,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     case .state: CheckpointFuzz.states
     case .wal: WALFuzz.seeds
     case .store: StoreFuzz.seeds
+    case .s3: S3Fuzz.seeds
     }
   }
 }
