@@ -117,10 +117,17 @@ class Coordinator:
                 pass
 
 
+def on_s3():
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts/test-store.sh")
+    return subprocess.run([script, "coordinators", "/"], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def case(*hosts, deadline=180):
     """Runs a case at once, with a coordinator for each of the data directories."""
     def run(function):
         host = Host()
+        # The store of ELIDE_TEST_S3, where scripts/rgw.sh has started one.
+        host.elsewhere = {"ELIDE_STORE": on_s3()} if "ELIDE_TEST_S3" in os.environ else {}
         coordinators = []
 
         def body():
