@@ -107,7 +107,7 @@ extension Lifecycle {
       else { continue }
       if local.snapshots.contains(where: { $0.label == Self.rescueLabel }) {
         // All is copied; perhaps not all of it is in the store.
-        try engine.publishClosed(made)
+        try engine.publishClosed(made, milliseconds: 300_000)
         return (name, made, true)
       }
       // Half written, and perhaps served since: then what was written there is not this one's to write over.

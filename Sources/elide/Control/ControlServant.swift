@@ -39,7 +39,7 @@ final class ControlServant: Servant {
       pause.wait(after: pause.count, nanoseconds: 20_000_000)
     }
     // What it could not ship before it ended goes out now, or the error says why not.
-    try engine.publishClosed(volume)
+    try engine.publishClosed(volume, milliseconds: 300_000)
   }
 
   func clients(_ volume: ULID) throws(ElideError) -> Int {

@@ -116,7 +116,7 @@ final class Fleet: Servant {
       changed.wait(after: seen, nanoseconds: 100_000_000)
     }
     // Its process is gone: what it left, if it left anything, goes out now, or the error says why not.
-    try engine.publishClosed(volume)
+    try engine.publishClosed(volume, milliseconds: 300_000)
   }
 
   func clients(_ volume: ULID) throws(ElideError) -> Int { try sockets.clients(volume) }
