@@ -58,6 +58,24 @@ package final class HostNames: Sendable {
     return granted.first { $0.phase != .renamed } ?? granted.first
   }
 
+  /// All names that have a log in the store, in byte order, read from there: for what is asked seldom.
+  package func inStore() throws(ElideError) -> [String] {
+    let prefix = "events/"
+    var out: [String] = []
+    var after: String?
+    while true {
+      let page: [StoredObject]
+      do throws(StoreError) { page = try store.list(prefix, after: after, limit: 1000) } catch { throw ElideError(error) }
+      for object in page {
+        guard let name = object.key.dropFirst(prefix.count).split(separator: "/").first else { continue }
+        if out.last != String(name) { out.append(String(name)) }
+      }
+      guard let last = out.last, page.count == 1000 else { return out }
+      // Behind everything of that name.
+      after = "\(prefix)\(last)/~"
+    }
+  }
+
   /// The attempts of this host that are not decided, of all names.
   package func openAttempts() throws(ElideError) -> [NameIntent] {
     var out: [NameIntent] = []

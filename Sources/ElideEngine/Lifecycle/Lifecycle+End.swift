@@ -116,11 +116,10 @@ extension Lifecycle {
       if log.state.phase == .purged { return report(.done, log.state, "it is purged") }
     }
     for volume in volumes { try deleteObjects(volume, progress) }
+    // Before the end is noted: nobody comes back for them afterwards.
+    for volume in volumes where engine.world.files.exists(engine.directory.volume(volume).root) { try removeCopy(volume) }
     let ended = try log.perform(.finishPurge, request: context.request, context: appending)
-    let done = try report(ended, log, "purged: " + volumes.map(\.description).joined(separator: ", "))
-    if done.outcome == .unknown { return done }
-    for volume in volumes where engine.world.files.exists(engine.directory.volume(volume).root) { try? removeCopy(volume) }
-    return done
+    return try report(ended, log, "purged: " + volumes.map(\.description).joined(separator: ", "))
   }
 
   private func deleteObjects(_ volume: ULID, _ progress: ProgressHandler) throws(ElideError) {

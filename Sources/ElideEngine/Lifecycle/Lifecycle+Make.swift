@@ -73,19 +73,27 @@ extension Lifecycle {
     }
   }
 
-  /// The name whose log granted a volume: known here, or the one that the volume's own history says it served under.
+  /// The name whose log granted a volume: known here, the one that the volume's own history says it served under, or any.
   private func grantedName(_ found: FoundVolume, _ bound: String?) throws(ElideError) -> NameState? {
     func grants(_ state: NameState) -> Bool { state.holdings.episodes.contains { $0.volume == found.volume } }
     if let name = found.name, grants(name) { return name }
-    guard let bound, VolumeName.fault(bound) == nil else { return nil }
-    let log = try names.log(bound)
-    try log.refresh()
-    if log.state.phase == .renamed, let new = log.state.renamedTo {
-      let later = try names.log(new)
-      try later.refresh()
-      if grants(later.state) { return later.state }
+    if let bound, VolumeName.fault(bound) == nil {
+      let log = try names.log(bound)
+      try log.refresh()
+      if log.state.phase == .renamed, let new = log.state.renamedTo {
+        let later = try names.log(new)
+        try later.refresh()
+        if grants(later.state) { return later.state }
+      }
+      if grants(log.state) { return log.state }
     }
-    return grants(log.state) ? log.state : nil
+    // An image never served, or a name that this host has not heard of: without a pin it could be purged under the fork.
+    for name in try names.inStore() where VolumeName.fault(name) == nil {
+      let log = try names.log(name)
+      try log.refresh()
+      if log.state.phase != .renamed, grants(log.state) { return log.state }
+    }
+    return nil
   }
 
   /// Of a volume that no name's log knows, so that nothing can be pinned; nothing of it is ever deleted either. The entry does

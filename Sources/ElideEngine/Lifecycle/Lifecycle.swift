@@ -31,7 +31,10 @@ package struct Lifecycle: Sendable {
   ) throws(ElideError) -> LifecycleReport {
     if let fault = VolumeName.fault(command.name) { throw ElideError(.usage, "the name '\(command.name)' \(fault)") }
     if !context.isDryRun { try settle(command.name) }
-    if let request = context.request, !context.isDryRun {
+    // A rename finishes what its first answer left undone in the other log.
+    var isRename = false
+    if case .rename = command { isRename = true }
+    if let request = context.request, !context.isDryRun, !isRename {
       let log = try names.log(command.name)
       if let known = try log.answered(request) {
         try log.refresh()
