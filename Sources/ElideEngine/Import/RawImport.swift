@@ -76,7 +76,12 @@ struct RawImport {
     let keeper = made.keeper
     // Four segments ahead of the store keep both busy and the memory small.
     let limit = UInt64(4 * Self.segmentBlocks * Self.block)
-    try made.drive { keeper.unsentBytes < limit }
+    var stopped = false
+    try made.drive {
+      stopped = !progress(WorkProgress(step: .seal, done: first * UInt64(Self.block), total: size))
+      return stopped || keeper.unsentBytes < limit
+    }
+    if stopped { throw ElideError(.interrupted, "interrupted; nothing was imported") }
     var builder = SegmentBuilder(segment: made.tables.state.nextSegment)
     var places: [UnsafeRawPointer] = []
     var duplicates: UInt64 = 0

@@ -171,6 +171,8 @@ package final class VolumeKeeper: Stepper {
 
   private func work() throws(KeeperHalt) -> Bool {
     if flushOutbox() { return true }
+    // However much there is to do.
+    if stepOwner() { return true }
     if try takeMail() { return true }
     if fetches.step() { return true }
     if stepPressure() { return true }
@@ -184,7 +186,6 @@ package final class VolumeKeeper: Stepper {
     if try shipNext() { return true }
     if try stepRound() { return true }
     if try stepPage() { return true }
-    if stepOwner() { return true }
     if try stepEnding() { return true }
     tables.map.reclaim()
     sweepSegments()

@@ -58,12 +58,14 @@ extension Lifecycle {
       throw error
     }
     // Everything is in the store: from here on a failure leaves the import to be finished, not undone.
-    let done = try log.perform(.importFinish(cut: cut, size: image.size), request: context.request, context: appending)
-    if case .refused(let refusal) = done {
-      prepared.discard()
-      throw ElideError(refusal)
+    defer { prepared.leave() }
+    var done = try log.perform(.importFinish(cut: cut, size: image.size), request: context.request, context: appending)
+    if case .refused(let refusal) = done, refusal.instead == .adopt {
+      // Another process of this host has adopted the name meanwhile.
+      try require(try log.perform(.adopt, context: appending))
+      done = try log.perform(.importFinish(cut: cut, size: image.size), request: context.request, context: appending)
     }
-    prepared.leave()
+    if case .refused(let refusal) = done { throw ElideError(refusal) }
     if case .unknown = done { return try report(done, log, "") }
     try names.end(prepared.making)
     return try report(done, log, "volume \(prepared.volume)")

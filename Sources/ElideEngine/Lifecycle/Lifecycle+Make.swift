@@ -66,7 +66,8 @@ extension Lifecycle {
       try engine.publishDocument(prepared, size: state.size, lineage: lineage)
       let outcome = try twoLogs.fork(
         name, from: from.name, at: cut, facts, request: request, context: AppendContext(context))
-      try log.refresh()
+      // What is committed stays so, whether or not it can be read at once.
+      try? log.refresh()
       return outcome
     } begin: { () throws(ElideError) in
       try begin()
@@ -143,8 +144,9 @@ extension Lifecycle {
       return try report(outcome, log, "")
     }
     guard log.state.holdings.episodes.contains(where: { $0.volume == prepared.volume }) else {
-      // The answer of an earlier attempt of this request, with another volume.
-      try giveUp(prepared, log)
+      // The answer of an earlier attempt of this request, with another volume; or the log could not be read again. What is to be
+      // kept is found out at the next use of the name.
+      prepared.leave()
       return try report(outcome, log, "this request was answered before")
     }
     do throws(ElideError) {

@@ -102,6 +102,12 @@ extension Lifecycle {
     guard let cut = try engine.publishedCut(grant.volume) else {
       throw ElideError(.failed, "volume \(grant.volume) has no page in the store")
     }
+    if try engine.isInUse(grant.volume) {
+      // Another process of this host was quicker than the word of the end: it goes on serving.
+      let log = try names.log(grant.name)
+      try log.refresh()
+      return report(.done, log.state, "'\(grant.name)' is served by another process already")
+    }
     let log = try owned(grant.name, context)
     guard log.state.volume == grant.volume else {
       throw ElideError(.fenced, "\(log.state.sentence): it went on with another volume")
@@ -156,7 +162,8 @@ extension Lifecycle {
       if isServing {
         try servant.drain(volume)
       } else {
-        // Its process is gone: what it left is recovered and shipped.
+        // Its process is gone, and is not to come back: what it left is recovered and shipped.
+        try servant.forget(volume)
         try engine.publishClosed(volume, milliseconds: 300_000)
       }
     }

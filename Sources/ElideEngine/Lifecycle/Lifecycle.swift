@@ -38,7 +38,10 @@ package struct Lifecycle: Sendable {
       let log = try names.log(command.name)
       if let known = try log.answered(request) {
         try log.refresh()
-        return try report(known, log, "this request was answered before")
+        // The answer of a force is its fence; what follows may have been refused, or cut short.
+        var isOpenForce = false
+        if case .forceRelease = command { isOpenForce = log.state.phase == .recovering && log.state.owner == me }
+        if !isOpenForce { return try report(known, log, "this request was answered before") }
       }
     }
     switch command {

@@ -11,6 +11,8 @@ package protocol Servant: AnyObject, Sendable {
   /// Ends service in good order: no client is served any more, everything acknowledged is in the store, and the volume's lock
   /// is free when it returns. The volume's rows then say at which cut.
   func drain(_ volume: ULID) throws(ElideError)
+  /// The volume is not served by a process that has ended; sees to it that none is started for it again.
+  func forget(_ volume: ULID) throws(ElideError)
   /// Clients that are connected to the volume.
   func clients(_ volume: ULID) throws(ElideError) -> Int
   /// Publishes what was written until now; the answer is the cut.
@@ -30,6 +32,7 @@ package final class NoServant: Servant {
       .usage, "'\(name)': nothing here starts processes; start the coordinator, or serve it with 'elide serve \(name)'")
   }
   package func drain(_ volume: ULID) throws(ElideError) {}
+  package func forget(_ volume: ULID) throws(ElideError) {}
   package func clients(_ volume: ULID) throws(ElideError) -> Int { 0 }
   package func cut(_ volume: ULID) throws(ElideError) -> UInt64 { throw Self.idle(volume) }
   package func snapshot(_ volume: ULID, label: String) throws(ElideError) -> SnapshotInfo { throw Self.idle(volume) }

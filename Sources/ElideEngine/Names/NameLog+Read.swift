@@ -43,6 +43,8 @@ extension NameLog {
     do throws(StoreError) { return try store.get(StoreLayout.nameEntry(name, seq), range: 0..<UInt64(Entry.maxBytes + 1)) } catch
     {
       if case .notFound = error { return nil }
+      // An answer that is damaged is none: the slot has said nothing.
+      if case .corrupt = error { throw ElideError(.tryLater, error.description) }
       throw ElideError(error)
     }
   }
@@ -206,14 +208,17 @@ extension NameLog {
     }
   }
 
-  /// The same, of the entry that granted what this process believes to hold.
-  func requireNoTwin() throws(ElideError) {
-    guard state.owner == author.id, state.incarnation == author.incarnation, let grant = state.grant else { return }
+  /// The same, of the entry that granted what this process believes to hold; `adopting`: what an earlier process of this data
+  /// directory held. Otherwise a host and its copy would adopt from each other for ever.
+  func requireNoTwin(adopting: Bool = false) throws(ElideError) {
+    guard state.owner == author.id, adopting || state.incarnation == author.incarnation, let grant = state.grant else { return }
     // A rename is finished by anyone.
     if state.origin != nil { return }
     if try rows.get(.own, NameRowKey.attempt(name, grant)) == nil {
       throw alarmed(
-        .fenced, "'\(name)' was granted to this process by an entry that it did not write: another machine has its identity")
+        .fenced,
+        "'\(name)' was granted to this host by an entry that no process of this data directory wrote: another machine has its "
+          + "identity. Give one of them a new one, or take the name with 'elide volume release \(name) --force --self'")
     }
   }
 }

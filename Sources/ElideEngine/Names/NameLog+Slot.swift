@@ -30,7 +30,12 @@ extension NameLog {
         }
         wasSent = true
       } catch {
-        if case .refused = error, !wasSent { return .refused(error.description) }
+        if case .refused = error, !wasSent {
+          // Another process of this data directory may have put the same bytes, having found them in the rows.
+          guard let found = try? store.get(key, range: 0..<UInt64(Entry.maxBytes + 1)) else { return .refused(error.description) }
+          if found == intent.raw { return .committed }
+          return found == intent.void ? .cancelled : .lost
+        }
         detail = error.description
         if case .refused = error {} else { wasSent = true }
       }

@@ -110,7 +110,7 @@ package final class NameLog {
         return .refused(Refusal(.tryLater, .again, "slot \(slot) of '\(name)' is taken by another entry"))
       }
       if command.deletes { try requireOwnFold() }
-      try requireNoTwin()
+      try requireNoTwin(adopting: command == .adopt)
       let event: NameEvent
       do throws(Refusal) {
         switch try state.decide(command, by: me) {
@@ -135,7 +135,13 @@ package final class NameLog {
       case .committed: return close(intent, .committed(seq: intent.seq, id: intent.id), intent.raw)
       case .cancelled, .lost: _ = close(intent, .cancelled(id: intent.id), nil)
       case .refused(let detail):
-        _ = close(intent, .cancelled(id: intent.id), nil)
+        // An intent that stays in the rows will be put again.
+        do throws(ElideError) {
+          try rows.commit([NameRowChange(.intents, NameRowKey.attempt(name, intent.id), nil)])
+        } catch {
+          isLoaded = false
+          return .unknown(id: intent.id, detail: "\(detail); \(error.message)")
+        }
         return .refused(Refusal(.store, .again, "'\(name)': \(detail)"))
       case .unknown(let detail): return .unknown(id: intent.id, detail: detail)
       }

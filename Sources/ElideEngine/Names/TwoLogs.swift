@@ -85,10 +85,7 @@ package struct TwoLogs {
     _ old: String, to new: String, request: String, context: AppendContext = AppendContext()
   ) throws(ElideError) -> NameOutcome {
     let (from, to) = (try log(old), try log(new))
-    if let known = try from.answered(request) {
-      _ = try finishRename(new)
-      return known
-    }
+    if let known = try from.answered(request) { return finished(known, new) }
     for _ in 0..<Self.rounds {
       try from.refresh()
       if from.state.phase == .renamed, from.state.renamedTo == new {
@@ -108,10 +105,22 @@ package struct TwoLogs {
       let outcome = try from.perform(
         .renameCommit(new: new, reserved: reservation.seq, slot: reservation.slot), request: request, context: context)
       if case .unknown = outcome { return outcome }
+      if case .committed = outcome { return finished(outcome, new) }
       _ = try finishRename(new)
       guard case .refused(let refusal) = outcome, refusal.instead == .again else { return outcome }
     }
     return .refused(Refusal(.tryLater, .again, "'\(old)': other hosts were faster; try again"))
+  }
+
+  /// The answer of a rename that is in the old name's log, once the new one has it too. It has taken place, whatever becomes of
+  /// that: where the new log cannot be reached, the request is to be asked again.
+  private func finished(_ outcome: NameOutcome, _ new: String) -> NameOutcome {
+    guard case .committed(_, let id) = outcome else {
+      _ = try? finishRename(new)
+      return outcome
+    }
+    if (try? finishRename(new)) == true { return outcome }
+    return .unknown(id: id, detail: "it is renamed, and the log of '\(new)' does not say so yet")
   }
 
   /// Finishes or undoes the rename that reserves `new`, whoever began it; true when the name is reserved no more.

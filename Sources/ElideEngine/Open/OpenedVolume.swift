@@ -164,6 +164,12 @@ extension Engine {
     let opening = try LocalOpening.open(self, volume, grant: grant)
     do throws(ElideError) {
       if grant == nil { try opening.requireUnfenced() }
+      // The lock is ours from here on; the name may have stopped, or gone elsewhere, before it was.
+      switch opening.context.ownership?.ask() {
+      case .lost(_, let why)?: throw ElideError(.fenced, "volume \(volume) is not served: \(why)")
+      case .unread(let detail)?: throw ElideError(.tryLater, "volume \(volume) is not served before its name was read: \(detail)")
+      case .held?, nil: break
+      }
       try opening.commitOpened()
       let (machineWake, frontWake) = (try waiter.makeWake(), try waiter.makeWake())
       let front = Mailbox<FrontMessage>(capacity: 4096) { frontWake.signal() }

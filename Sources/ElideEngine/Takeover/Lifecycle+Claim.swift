@@ -52,8 +52,9 @@ extension Lifecycle {
       return outcome
     }
     guard let i = log.state.holdings.episodes.lastIndex(where: { $0.volume == prepared.volume }) else {
-      // The answer of an earlier attempt of this request, with another volume.
-      try giveUp(prepared, log)
+      // The answer of an earlier attempt of this request, with another volume; or the log could not be read again. What is to be
+      // kept is found out at the next use of the name.
+      prepared.leave()
       return outcome
     }
     do throws(ElideError) { try finishClaim(prepared, i, log) } catch {

@@ -43,7 +43,8 @@ extension Lifecycle {
       return try report(outcome, log, "")
     }
     guard log.state.pending?.volume == prepared.volume else {
-      try giveUp(prepared, log)
+      // As with a claim: what is to be kept is found out at the next use of the name.
+      prepared.leave()
       return try report(outcome, log, "this request was answered before")
     }
     return try recovered(prepared, log, acceptsLoss: acceptsLoss, context, outcome)

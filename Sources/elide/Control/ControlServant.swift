@@ -42,6 +42,9 @@ final class ControlServant: Servant {
     try engine.publishClosed(volume, milliseconds: 300_000)
   }
 
+  /// It starts none.
+  func forget(_ volume: ULID) {}
+
   func clients(_ volume: ULID) throws(ElideError) -> Int {
     Int(try ask({ try Serving.status(volume, engine) })?.clients ?? 0)
   }

@@ -239,8 +239,13 @@ final class Coordinator: Sendable {
       // A fenced process ends by itself; one that is parked is forgotten.
       if let charge = fleet.charge(episode.volume), charge.pid == nil { fleet.forget(episode.volume) }
     }
+    // Guests first: a rescue may take long, or fail.
+    if isLive, let volume = state.volume, fleet.charge(volume) == nil { try bringBack(name, volume) }
     try rescue(state)
-    guard isLive, let volume = state.volume, fleet.charge(volume) == nil else { return }
+  }
+
+  /// Has a live name served again: by the process that does so already, or by a new one.
+  private func bringBack(_ name: String, _ volume: ULID) throws(ElideError) {
     guard engine.world.files.exists(engine.directory.volume(volume).key) else {
       throw ElideError(.failed, "'\(name)' is live here, and its volume \(volume) is not in \(engine.directory.root)")
     }
