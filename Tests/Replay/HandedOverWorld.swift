@@ -51,12 +51,12 @@ final class HandedOverWorld {
     try run("db", 0, .pin(cut: first, by: "audit", hold: .until(nil)))
     try run("db", 0, .release(cut: first))
     // b claims.
-    let b = try engines[1].createFork(name: "vb", from: VolumeSource("\(a):\(first.seq)")).volume
+    let b = try engines[1].createFork(name: "vb", from: VolumeSource("va:\(first.seq)")).volume
     try run("db", 1, .claim(volume: b, key: try volumeKey(1, b).publicKey, serve: true))
     try end(a, by: 1, "db", seq: 5)
     let second = try work(1, b, rounds: 2)
     // c takes it by force.
-    let c = try engines[2].createFork(name: "vc", from: VolumeSource("\(b):\(second.seq)")).volume
+    let c = try engines[2].createFork(name: "vc", from: VolumeSource("vb:\(second.seq)")).volume
     let force = Force(expectOwner: engines[1].host.id, expectEpoch: 5, volume: c, key: try volumeKey(2, c).publicKey)
     try run("db", 2, .force(force))
     try end(b, by: 2, "db", seq: 6)
@@ -74,7 +74,7 @@ final class HandedOverWorld {
 
   /// A fork, and a rename, of which the logs of two names speak.
   private func others(_ cut: Cut) throws {
-    let fork = try engines[0].createFork(name: "vw", from: VolumeSource("\(cut.volume):\(cut.seq)")).volume
+    let fork = try engines[0].createFork(name: "vw", from: VolumeSource("vc:\(cut.seq)")).volume
     let facts = NewVolumeFacts(volume: fork, key: try volumeKey(0, fork).publicKey, size: AuditTests.size)
     let two = TwoLogs { (name) throws(ElideError) in try self.log(name, 0) }
     #expect(try two.fork("web", from: "db", at: cut, facts, request: "f").isCommitted)

@@ -217,8 +217,12 @@ import Testing
     let (opened, _) = try serve(a, "vm")
     let port = try #require(opened.port)
     try Guest(opened).work(7, operations: 30)
+    let copied = SimNameRows(faults: SimFaults(seed: 1))
+    for table in NameRowTable.allCases {
+      try copied.commit(a.names.rows.scan(table, prefix: []).map { NameRowChange(table, $0.key, $0.value) })
+    }
     let twin = try NameLog(
-      "vm", store: try world.store(), rows: SimNameRows(faults: SimFaults(seed: 1)),
+      "vm", store: try world.store(), rows: copied,
       author: NameAuthor(key: a.host.key, incarnation: ULID(clock: world.clock, random: HostRandom())), clock: world.clock,
       random: HostRandom())
     guard case .committed = try twin.perform(.adopt) else { throw ElideError(.failed, "the twin does not adopt") }
@@ -227,6 +231,8 @@ import Testing
     #expect(kind { _ = try reply.poll()?.get() } == .fenced)
     #expect(port.status.state == .fenced)
     opened.abandon()
+    // Nor does the next process take it back: they would go on so for ever.
+    #expect(kind { try Lifecycle(world.host("a")).adopt("vm") } == .fenced)
   }
 
   /// A silent store is no fence: the guest goes on, and nothing is reported as published.
