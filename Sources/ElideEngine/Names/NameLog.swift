@@ -135,13 +135,7 @@ package final class NameLog {
       case .committed: return close(intent, .committed(seq: intent.seq, id: intent.id), intent.raw)
       case .cancelled, .lost: _ = close(intent, .cancelled(id: intent.id), nil)
       case .refused(let detail):
-        // An intent that stays in the rows will be put again.
-        do throws(ElideError) {
-          try rows.commit([NameRowChange(.intents, NameRowKey.attempt(name, intent.id), nil)])
-        } catch {
-          isLoaded = false
-          return .unknown(id: intent.id, detail: "\(detail); \(error.message)")
-        }
+        _ = close(intent, .cancelled(id: intent.id), nil)
         return .refused(Refusal(.store, .again, "'\(name)': \(detail)"))
       case .unknown(let detail): return .unknown(id: intent.id, detail: detail)
       }
