@@ -110,7 +110,11 @@ package final class NameLog {
         return .refused(Refusal(.tryLater, .again, "slot \(slot) of '\(name)' is taken by another entry"))
       }
       if command.deletes { try requireOwnFold() }
-      try requireNoTwin(adopting: command == .adopt)
+      do throws(ElideError) { try requireNoTwin(adopting: command == .adopt) } catch {
+        // What another process holds is not this one's to throw over: its command is answered.
+        guard command == .adopt, error.kind == .fenced else { throw error }
+        return .refused(Refusal(.fenced, .forceSelf, error.message))
+      }
       let event: NameEvent
       do throws(Refusal) {
         switch try state.decide(command, by: me) {
