@@ -179,4 +179,36 @@ import Testing
       if first == 1 { #expect(n > first, "\(story.name): \(n) changes") }
     }
   }
+
+  /// The process lives on, and one call of it fails: of the disk, of the rows, of the store.
+  @Test func eachCallOfACommandFailsOnce() throws {
+    for story in Self.stories {
+      var n: UInt64 = 1
+      while true {
+        let bucket = SimBucket()
+        let host = SimHost(seed: n, bucket: bucket)
+        do {
+          try story.before(host)
+          let before = host.faults.report.reduce(0) { $0 + $1.tally.failed }
+          host.faults.armFailure(after: n, .io)
+          _ = try? Lifecycle(host.process()).perform(story.command, CommandContext(request: "r"))
+          let reached = host.faults.report.reduce(0) { $0 + $1.tally.failed } > before
+          host.faults.disarm()
+          try Self.again(story, host)
+          // A new size is in the volume's journal and in the name's log; with its page it may wait for the next stop or release.
+          if case .resize = story.command {
+            let engine = try host.process()
+            try engine.publishClosed(engine.volume(.name(story.result)))
+          }
+          try Self.check(story, host, bucket)
+          if !reached { break }
+        } catch {
+          Issue.record("\(story.name), call \(n) fails: \(error)")
+          break
+        }
+        n += 1
+      }
+      #expect(n > 1, "\(story.name): \(n) calls")
+    }
+  }
 }

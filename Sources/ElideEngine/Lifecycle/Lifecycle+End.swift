@@ -92,6 +92,9 @@ extension Lifecycle {
     defer { files.close(lock) }
     for part in [place.wal, place.maps, place.blobs, place.journal] { files.removeTree(part) }
     files.removeTree(place.root)
+    guard !files.exists(place.root) else {
+      throw ElideError(.tryLater, "the copy of volume \(volume) in \(place.root) could not be removed as a whole; ask again")
+    }
     try? files.syncDirectory(engine.directory.volumes)
     files.removeTree(engine.cache.directory(volume))
   }

@@ -76,10 +76,9 @@ extension Lifecycle {
         return report(.committed, log.state, "the fork '\(pin.by)' never came to be: its pin is gone")
       }
     }
-    let reason: UnpinReason = pin.host == me ? .holder : .removed
-    var isFork = false
-    if case .fork = pin.hold { isFork = true }
-    return try one(.unpin(pin: id, because: isFork ? .removed : reason), log, context, "pin \(id) is gone")
+    var reason: UnpinReason = pin.host == me ? .holder : .removed
+    if case .fork = pin.hold { reason = .removed }
+    return try one(.unpin(pin: id, because: reason), log, context, "pin \(id) is gone")
   }
 
   func discardDisplaced(_ name: String, _ text: String, _ context: CommandContext) throws(ElideError) -> LifecycleReport {
@@ -101,16 +100,16 @@ extension Lifecycle {
     if context.isDryRun {
       let slot = log.state.nextSeq
       let target = try names.log(new)
-      var planned = try plan(.renameReserve(old: old, slot: slot), target, context)
+      _ = try plan(.renameReserve(old: old, slot: slot), target, context)
       // Whether this host may: in the old name's words.
-      planned = try plan(.renameCommit(new: new, reserved: target.state.nextSeq, slot: slot), log, context)
-      return planned
+      return try plan(.renameCommit(new: new, reserved: target.state.nextSeq, slot: slot), log, context)
     }
     try migrate(new)
     let request = context.request ?? "rename-\(ULID(clock: engine.world.clock, random: engine.world.random))"
     let outcome = try twoLogs.rename(old, to: new, request: request, context: AppendContext(context))
     let renamed = try names.log(new)
-    try renamed.refresh()
+    // What is committed stays so, whether or not it can be read at once.
+    try? renamed.refresh()
     return try report(outcome, renamed, "'\(old)' is now '\(new)'")
   }
 }

@@ -128,21 +128,8 @@ extension Lifecycle {
     _ prepared: PreparedVolume, _ log: NameLog, _ context: CommandContext,
     _ enter: (NameLog) throws(ElideError) -> NameOutcome, begin: () throws(ElideError) -> NewVolume?
   ) throws(ElideError) -> LifecycleReport {
-    let outcome: NameOutcome
-    do throws(ElideError) { outcome = try enter(log) } catch {
-      // Nothing was sent by the call that threw; an earlier one of the same command may be open, and that the rows say.
-      try giveUp(prepared, log)
-      throw error
-    }
-    switch outcome {
-    case .committed, .done: break
-    case .unknown:
-      prepared.leave()
-      return try report(outcome, log, "")
-    case .refused, .cancelled:
-      try giveUp(prepared, log)
-      return try report(outcome, log, "")
-    }
+    let outcome = try promise(prepared, log, enter)
+    guard outcome.isInLog else { return try report(outcome, log, "") }
     guard log.state.holdings.episodes.contains(where: { $0.volume == prepared.volume }) else {
       // The answer of an earlier attempt of this request, with another volume; or the log could not be read again. What is to be
       // kept is found out at the next use of the name.
@@ -164,8 +151,27 @@ extension Lifecycle {
     return try report(outcome, log, "volume \(prepared.volume)")
   }
 
+  /// Appends the entry that promises or grants a prepared volume. Unless it is in the log, the volume is let go of: kept while
+  /// the outcome is not known, else given back.
+  func promise(
+    _ prepared: PreparedVolume, _ log: NameLog, _ enter: (NameLog) throws(ElideError) -> NameOutcome
+  ) throws(ElideError) -> NameOutcome {
+    let outcome: NameOutcome
+    do throws(ElideError) { outcome = try enter(log) } catch {
+      // Nothing was sent by the call that threw; an earlier one of the same command may be open, and that the rows say.
+      try giveUp(prepared, log)
+      throw error
+    }
+    switch outcome {
+    case .committed, .done: break
+    case .unknown: prepared.leave()
+    case .refused, .cancelled: try giveUp(prepared, log)
+    }
+    return outcome
+  }
+
   /// Gives a prepared volume back, if no attempt that would grant it is open.
-  func giveUp(_ prepared: PreparedVolume, _ log: NameLog) throws(ElideError) {
+  private func giveUp(_ prepared: PreparedVolume, _ log: NameLog) throws(ElideError) {
     if try isOpen(prepared.volume, log) { return prepared.leave() }
     prepared.discard()
   }

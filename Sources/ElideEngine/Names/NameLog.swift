@@ -29,6 +29,14 @@ package enum NameOutcome: Equatable, Sendable {
   case cancelled(id: ULID)
   /// Not known yet. `NameLog.resolve` finds out, in this process or a later one; until then the name takes no other command.
   case unknown(id: ULID, detail: String)
+
+  /// What was asked for is in the log, by this attempt or before it.
+  package var isInLog: Bool {
+    switch self {
+    case .committed, .done: true
+    case .refused, .cancelled, .unknown: false
+    }
+  }
 }
 
 /// One name's log, as one process reads and appends to it: put-if-absent at the next slot and nothing else.

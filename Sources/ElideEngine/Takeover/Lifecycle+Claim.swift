@@ -27,30 +27,16 @@ extension Lifecycle {
     // Read before anything is appended: a name whose volume cannot be read is not taken.
     let published = try continued(cut, log.state)
     let prepared = try engine.prepareVolume(log.name, .continued)
-    let outcome: NameOutcome
-    do throws(ElideError) {
+    let outcome = try promise(prepared, log) { (log) throws(ElideError) in
       try engine.publishDocument(
         prepared, size: max(log.state.size, published.tables.state.size), lineage: lineage(cut, published))
       // In this slot or not at all: the document says which cut is continued.
-      outcome = try log.perform(
+      return try log.perform(
         .claim(volume: prepared.volume, key: prepared.key.publicKey, serve: serve), request: context.request, at: slot,
         context: appending)
-    } catch {
-      try giveUp(prepared, log)
-      throw error
     }
-    switch outcome {
-    case .committed, .done: break
-    case .unknown:
-      prepared.leave()
-      return outcome
-    case .refused(let refusal):
-      try giveUp(prepared, log)
-      return refusal.instead == .again ? nil : outcome
-    case .cancelled:
-      try giveUp(prepared, log)
-      return outcome
-    }
+    if case .refused(let refusal) = outcome, refusal.instead == .again { return nil }
+    guard outcome.isInLog else { return outcome }
     guard let i = log.state.holdings.episodes.lastIndex(where: { $0.volume == prepared.volume }) else {
       // The answer of an earlier attempt of this request, with another volume; or the log could not be read again. What is to be
       // kept is found out at the next use of the name.

@@ -25,23 +25,11 @@ extension Lifecycle {
     var planned = try plan(command(any, [UInt8](repeating: 0, count: 32)), log, context)
     if context.isDryRun { return try forcePlan(&planned, log, acceptsLoss: acceptsLoss) }
     let prepared = try engine.prepareVolume(name, .continued)
-    let outcome: NameOutcome
-    do throws(ElideError) {
-      outcome = try log.perform(
+    let outcome = try promise(prepared, log) { (log) throws(ElideError) in
+      try log.perform(
         command(prepared.volume, prepared.key.publicKey), request: context.request, context: AppendContext(context))
-    } catch {
-      try giveUp(prepared, log)
-      throw error
     }
-    switch outcome {
-    case .committed, .done: break
-    case .unknown:
-      prepared.leave()
-      return try report(outcome, log, "")
-    case .refused, .cancelled:
-      try giveUp(prepared, log)
-      return try report(outcome, log, "")
-    }
+    guard outcome.isInLog else { return try report(outcome, log, "") }
     guard log.state.pending?.volume == prepared.volume else {
       // As with a claim: what is to be kept is found out at the next use of the name.
       prepared.leave()
