@@ -51,6 +51,8 @@ extension Lifecycle {
     let lineage = Lineage(
       parent: parent.volume, seq: published.point, page: published.page, pageHash: published.pageHash,
       parentKey: published.key, firstSegment: state.nextSegment)
+    // Before anything is made: this may fail.
+    let granted = try grantedName(parent, state.boundName)
     let prepared = try engine.prepareVolume(name, .forked)
     let facts = NewVolumeFacts(volume: prepared.volume, key: prepared.key.publicKey, size: state.size)
     let begin = { () throws(ElideError) -> NewVolume in
@@ -58,7 +60,7 @@ extension Lifecycle {
         inherited: published.tables.inheritance, checkpoint: published.isAtCheckpoint ? published.checkpoint : nil
       ) { key in .forked(Genesis(size: state.size, key: key), from: lineage) }
     }
-    guard let from = try grantedName(parent, published.tables.state.boundName) else {
+    guard let from = granted else {
       return try forkUnnamed(prepared, facts, log, context, begin)
     }
     let request = context.request ?? "fork-\(prepared.volume)"

@@ -63,7 +63,7 @@ extension Lifecycle {
     let appending = AppendContext(context)
     if log.state.incarnation != names.author.incarnation { try require(try log.perform(.adopt, context: appending)) }
     try catchUpSize(log)
-    if log.state.phase != .live { try require(try log.perform(.start, context: appending)) }
+    if log.state.phase != .live { try require(try log.perform(.start, request: context.request, context: appending)) }
     return try grant(log)
   }
 
@@ -133,9 +133,13 @@ extension Lifecycle {
       throw ElideError(
         .usage, "\(log.state.sentence): an image is not started; \(Refusal.Instead.fork.advice(name, log.state))")
     }
-    try servant.launch(name, grant.volume)
-    try log.refresh()
-    var done = report(.committed, log.state, "volume \(grant.volume)")
+    do throws(ElideError) { try servant.launch(name, grant.volume) } catch {
+      throw ElideError(
+        error.kind, "'\(name)' is live here, and is not served yet; a coordinator tries again by itself: \(error.message)")
+    }
+    // What is committed stays so, whether or not the log can be read again at once.
+    try? log.refresh()
+    var done = report(.committed, try names.known(name) ?? log.state, "volume \(grant.volume)")
     done.seq = grant.seq
     return done
   }

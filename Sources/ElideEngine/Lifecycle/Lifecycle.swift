@@ -24,10 +24,34 @@ package struct Lifecycle: Sendable {
   var me: String { engine.host.id }
 
   /// Carries a command out. Throws when nothing of it took effect, or when what followed the commit failed, which the message
-  /// then says; an outcome that is not known yet is a report. `progress` is asked during long work; false ends it.
+  /// then says; an outcome that is not known yet is a report, or `.unknown`. `progress` is asked during long work; false ends it.
   @discardableResult
   package func perform(
     _ command: LifecycleCommand, _ context: CommandContext = CommandContext(), progress: ProgressHandler = { _ in true }
+  ) throws(ElideError) -> LifecycleReport {
+    do throws(ElideError) { return try carryOut(command, context, progress) } catch { throw told(error, command, context) }
+  }
+
+  /// A failure as its client must hear it: an entry of the command may be in the log, or on its way there, and what failed came
+  /// after it, or was another try of it. As this host's rows say, whatever the store answers just now.
+  private func told(_ error: ElideError, _ command: LifecycleCommand, _ context: CommandContext) -> ElideError {
+    guard let request = context.request, !context.isDryRun, error.kind != .unknown, let log = try? names.log(command.name) else {
+      return error
+    }
+    do throws(ElideError) {
+      if case .committed(let seq, _)? = try log.answer(request) {
+        return ElideError(
+          error.kind,
+          "'\(log.name)': entry \(seq) of this command is in the log, and what follows it is not done: \(error.message)")
+      }
+      if try !log.open().contains(where: { $0.request == request }) { return error }
+      return ElideError(
+        .unknown, "'\(log.name)': whether this command took effect is not known yet; ask again: \(error.message)")
+    } catch { return ElideError(.unknown, "'\(log.name)': what became of this command cannot be read: \(error.message)") }
+  }
+
+  private func carryOut(
+    _ command: LifecycleCommand, _ context: CommandContext, _ progress: ProgressHandler
   ) throws(ElideError) -> LifecycleReport {
     if let fault = VolumeName.fault(command.name) { throw ElideError(.usage, "the name '\(command.name)' \(fault)") }
     if !context.isDryRun { try settle(command.name) }
@@ -38,10 +62,14 @@ package struct Lifecycle: Sendable {
       let log = try names.log(command.name)
       if let known = try log.answered(request) {
         try log.refresh()
-        // The answer of a force is its fence; what follows may have been refused, or cut short.
-        var isOpenForce = false
-        if case .forceRelease = command { isOpenForce = log.state.phase == .recovering && log.state.owner == me }
-        if !isOpenForce { return try report(known, log, "this request was answered before") }
+        // The answer of a force is its fence, that of a start its entry; what follows may have been refused, or cut short.
+        let isOpen: Bool
+        switch command {
+        case .forceRelease: isOpen = log.state.phase == .recovering && log.state.owner == me
+        case .start: isOpen = log.state.phase == .live && log.state.owner == me
+        default: isOpen = false
+        }
+        if !isOpen { return try report(known, log, "this request was answered before") }
       }
     }
     switch command {
