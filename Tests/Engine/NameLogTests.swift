@@ -59,6 +59,7 @@ import Testing
       #expect(isCommitted(try #require(outcome)), "\(command)")
       #expect(entries().count == i + 1)
     }
+    Situation.met(.answerLost)
   }
 
   /// The process dies at each change in turn, before, during and after it; the next one finds out, and the same request then
@@ -176,6 +177,7 @@ import Testing
     try log.refresh()
     #expect(log.state.size == 1 << 20)
     #expect(throws: ElideError.self) { try log.cancel(id) }
+    Situation.met(.d10)
   }
 
   @Test func aCancelIsOneAfterACrashToo() throws {

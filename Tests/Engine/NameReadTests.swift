@@ -63,6 +63,7 @@ import Testing
     #expect(longWithout <= 64 + 24)
     let entries = long.keys.filter { $0.hasPrefix("events/db/0") }.count
     #expect(entries == count && long.keys.filter { $0.hasPrefix("events/db/checkpoints/") }.count == count / 64)
+    Situation.met(.tenThousandEntries)
   }
 
   @Test func anOldHintIsReadOnFrom() throws {
@@ -110,6 +111,7 @@ import Testing
       #expect(slots.count == 11 && slots.last == StoreLayout.nameEntry("db", 10))
       #expect(try c.log("db").state == Self.replayed(copy).state)
     }
+    Situation.met(.d11)
   }
 
   @Test func aRolledBackOrEditedLogIsAnAlarm() throws {

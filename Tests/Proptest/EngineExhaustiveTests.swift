@@ -120,6 +120,7 @@ import Testing
     let frozen = try PageIntent(row: try #require(world.disk?.rows[RowKey.intent]))
     try Self.recovers(world, mode)
     #expect(world.bucket.objects[StoreLayout.page(world.volume, frozen.page)] == frozen.bytes)
+    Situation.met(.d7)
   }
 
   /// The page is in its slot, and the host that put it does not know: the next process puts the same bytes again, and goes on.

@@ -178,6 +178,8 @@ import Testing
       // Short commands may have no seventh change.
       if first == 1 { #expect(n > first, "\(story.name): \(n) changes") }
     }
+    if phase == .before { Situation.met(.crashBeforeCommit, times: Self.stories.count) }
+    if phase == .after { Situation.met(.crashAfterCommit, .renameCut, .importCut, times: Self.stories.count) }
   }
 
   /// The process lives on, and one call of it fails: of the disk, of the rows, of the store.

@@ -17,7 +17,7 @@ import Testing
   }
 
   @Test func whatIsReportedIsSo() {
-    let budget = Budget(seeds: 1..<10_000, operations: 50_000)
+    let budget = Budget(seeds: 1..<10_000, operations: 100_000)
     var met: [String: Int] = [:]
     var commands = 0
     var seeds = 0
@@ -28,6 +28,7 @@ import Testing
     print(
       "\(commands) commands, \(seeds) seeds: \(met.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", "))"
     )
+    Situation.met(.givenUp, times: met["cancelled"] ?? 0)
     if budget.seeds.count == 1 { return }
     for what in [
       "committed", "done", "unknown", "cancel", "cancelled", "crash", "restart", "twin", "resolved", "asked again",
@@ -58,6 +59,7 @@ import Testing
     }
     let counts = met.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
     print("\(operations) operations: \(counts)")
+    Situation.met(.d4, times: met["orphan cleared"] ?? 0)
     if budget.seeds.count == 1 { return }
     for what in ["fork committed", "fork refused", "rename committed", "rename refused", "orphan cleared", "crash"] {
       #expect(met[what] ?? 0 > 0, "never met: \(what)")

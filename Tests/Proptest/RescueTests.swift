@@ -48,6 +48,7 @@ import Testing
     #expect(try w.a.lifecycle.rescue(w.name).isEmpty)
     try w.check(w.b, "b's, later")
     try w.audit()
+    Situation.met(.displacedComesBack, .d13)
   }
 
   @Test func nothingToRescueIsNoName() throws {
@@ -167,6 +168,7 @@ import Testing
     // Down to a cut that was there: what was reported since is lost, and said to be.
     let found = try w.contents(w.b)
     #expect((0...first).contains { w.model.state($0) == found })
+    Situation.met(.newestPageWrong, .d12)
   }
 
   /// A terminal page that anybody can sign ends nothing, and is no reason to call a volume fenced.
@@ -204,7 +206,7 @@ import Testing
 
   // MARK: Other ends
 
-  /// 21, and one host alone: its volume is lost, its key is not; or both are.
+  /// One host alone: its volume is lost, its identity is not.
   @Test func aHostThatLostItsVolumeGoesOnFromTheStore() throws {
     let w = try TakeoverWorld(seed: 70)
     try w.begin()
@@ -221,7 +223,8 @@ import Testing
     try w.audit()
   }
 
-  /// 13: two machines with one identity. Whoever appends first has it; the other halts, and takes nothing back by itself.
+  /// The owner died between `created` and its first page: its page log is ended before it began, and what it puts later finds the
+  /// slot taken.
   @Test func aForceEndsAVolumeThatNeverHadAPage() throws {
     let w = try TakeoverWorld(seed: 80)
     // a crashes between `created` and its first page.

@@ -63,6 +63,7 @@ import Testing
       #expect(throws: ElideError.self) { try w.write(w.a, 1) }
     }
     #expect(forced >= 4)
+    Situation.met(.pageAfterFence, .d1, times: forced)
   }
 
   /// D2: a later recovery goes on from the newest granted volume, whatever lands under the first.
@@ -89,6 +90,7 @@ import Testing
     try w.check(w.c, "c's")
     #expect(w.model.writes.count == 10)
     try w.audit()
+    Situation.met(.d2)
   }
 
   /// 1: two hosts force the same owner, one in the middle of the other at every request.
@@ -121,6 +123,7 @@ import Testing
       both += 1
     }
     #expect(both > 15)
+    Situation.met(.twoForces, times: both)
   }
 
   /// 2: a force that is meant for another owner or epoch does nothing.
@@ -134,6 +137,7 @@ import Testing
     #expect(try w.state().seq == before)
     try w.force(w.c, expect: "\(w.b.id)@\(try w.state().epoch)")
     try w.check(w.c, "c's")
+    Situation.met(.forceFindsAnother)
   }
 
   // MARK: Crashes
@@ -177,6 +181,7 @@ import Testing
       n += Self.stride
     }
     #expect(n > 30)
+    if !isSame { Situation.met(.d9, times: n / Self.stride) }
   }
 
   /// 11: recoveries that each crash, one after another, at many places.
@@ -213,6 +218,7 @@ import Testing
         try w.audit()
       } catch { Issue.record("seed \(seed): \(error); \(w.story)") }
     }
+    Situation.met(.chainOfRecoveries, times: 12)
   }
 
   // MARK: Claim
@@ -260,6 +266,7 @@ import Testing
       n += Self.stride
     }
     #expect(n > 25)
+    Situation.met(.claimantDies, times: n / Self.stride)
   }
 
   /// 9: everybody claims at once, each in the middle of the other; one has it, the others are told who.
@@ -288,6 +295,7 @@ import Testing
       #expect(w.model.writes.count == 32)
       try w.audit()
     }
+    Situation.met(.manyClaims)
   }
 
   /// 20: what a claim needs is looked at before anything is appended.
@@ -299,5 +307,6 @@ import Testing
     #expect(throws: ElideError.self) { try w.b.lifecycle.perform(.claim(name: w.name, serve: false)) }
     #expect(try w.state().seq == before && w.state().phase == .released)
     #expect(try w.b.engine.names.makings().isEmpty)
+    Situation.met(.objectMissingAtClaim)
   }
 }

@@ -88,6 +88,7 @@ import Testing
     #expect(log.state.seq == 4 && log.state.phase == .stopped)
     // What is stopped is published whole.
     #expect(try Lifecycle(second).perform(.release(name: "vm")).phase == "released")
+    Situation.met(.d8)
   }
 
   @Test func withoutTheStoreNothingIsServed() throws {
@@ -97,6 +98,7 @@ import Testing
     let away = try world.host("a", store: SilentStore(try world.store()))
     #expect(kind { _ = try serve(away, "vm") } == .tryLater)
     #expect(try state(engine, "vm").phase == .stopped && !engine.isInUse(volume))
+    Situation.met(.noStoreAtStart)
   }
 
   // MARK: Release and claim in place

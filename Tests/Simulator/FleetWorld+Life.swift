@@ -272,7 +272,7 @@ extension FleetWorld {
 
 extension StoreWeather {
   /// Nothing is done, every request says so.
-  static let away: StoreWeather = {
+  package static let away: StoreWeather = {
     var w = StoreWeather()
     w.serverError = 65536
     return w

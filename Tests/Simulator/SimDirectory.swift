@@ -44,6 +44,21 @@ final class SimDirectory {
     durableOrder[name] = order
   }
 
+  /// Fills an empty directory with what readers see in this one, durably; `file` makes the copy of a file.
+  func copy(to other: SimDirectory, _ file: (SimInode) -> SimInode) {
+    for name in names {
+      switch visible[name] {
+      case .file(let inode): other.change(.init(names: [(name, .file(file(inode)))]))
+      case .directory(let inner):
+        let next = SimDirectory()
+        inner.copy(to: next, file)
+        other.change(.init(names: [(name, .directory(next))]))
+      case nil: break
+      }
+    }
+    other.sync()
+  }
+
   func sync() {
     for c in pending { toDisk(c) }
     pending = []

@@ -220,6 +220,19 @@ package final class SimFiles: Files, @unchecked Sendable {
     return file
   }
 
+  /// What a copied disk has: everything that readers see, durable. No handle and no lock is copied.
+  package func copy(seed: UInt64, faults: SimFaults) -> SimFiles {
+    let other = SimFiles(seed: seed, faults: faults, fileCapacity: fileCapacity)
+    var inodes: [ObjectIdentifier: SimInode] = [:]
+    root.copy(to: other.root) { inode in
+      if let known = inodes[ObjectIdentifier(inode)] { return known }
+      let new = SimInode(copyOf: inode, meter: other.meter, &other.random)
+      inodes[ObjectIdentifier(inode)] = new
+      return new
+    }
+    return other
+  }
+
   // MARK: crashes
 
   /// The host's process is gone, and comes back: `mode` says what it finds. Handles of before are stale.

@@ -33,11 +33,31 @@ package final class SimHost {
   package var configuration = KeeperConfiguration()
   private let random: SimRandom
 
-  package init(seed: UInt64, bucket: SimBucket, clock: SimClock = SimClock(), fileCapacity: Int = 4 << 20) {
-    faults = SimFaults(seed: seed)
-    files = SimFiles(seed: seed, faults: faults, fileCapacity: fileCapacity)
-    names = SimNameRows(faults: faults)
-    journals = SimJournals(faults: faults)
+  package convenience init(seed: UInt64, bucket: SimBucket, clock: SimClock = SimClock(), fileCapacity: Int = 4 << 20) {
+    let faults = SimFaults(seed: seed)
+    self.init(
+      seed: seed, bucket: bucket, clock: clock, faults: faults,
+      files: SimFiles(seed: seed, faults: faults, fileCapacity: fileCapacity), names: SimNameRows(faults: faults),
+      journals: SimJournals(faults: faults))
+  }
+
+  /// Another machine with a copy of everything that processes of `original` see on its disk, keys and rows and journals too.
+  package convenience init(seed: UInt64, of original: SimHost) {
+    let faults = SimFaults(seed: seed)
+    self.init(
+      seed: seed, bucket: original.store.bucket, clock: SimClock(milliseconds: original.clock.milliseconds), faults: faults,
+      files: original.files.copy(seed: seed, faults: faults), names: original.names.copy(faults: faults),
+      journals: original.journals.copy(faults: faults))
+  }
+
+  private init(
+    seed: UInt64, bucket: SimBucket, clock: SimClock, faults: SimFaults, files: SimFiles, names: SimNameRows,
+    journals: SimJournals
+  ) {
+    self.faults = faults
+    self.files = files
+    self.names = names
+    self.journals = journals
     self.clock = clock
     journals.isFull = { [files] in files.spaceUsed + 4096 > files.spaceLimit }
     store = SimStore(bucket, seed: seed, faults: faults)

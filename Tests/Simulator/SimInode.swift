@@ -55,6 +55,12 @@ final class SimInode {
     visible = Self.reserve(capacity)
     durable = Self.reserve(capacity)
   }
+  /// A file with the contents that readers see in `other`, all of it on disk.
+  convenience init(copyOf other: SimInode, meter: SpaceMeter, _ random: inout SeededRandom) {
+    self.init(capacity: other.capacity, meter: meter)
+    _ = write(UnsafeRawBufferPointer(start: other.visible, count: other.size), at: 0, &random)
+    sync()
+  }
   deinit {
     meter.used -= charged
     munmap(visible, capacity)

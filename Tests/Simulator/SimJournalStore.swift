@@ -20,6 +20,13 @@ package final class SimJournalDisk: @unchecked Sendable {  // one thread steps a
     return true
   }
 
+  /// The same contents on another disk; what could be lost again of this one cannot be there.
+  func copy() -> SimJournalDisk {
+    let other = SimJournalDisk()
+    (other.entries, other.blobs, other.rows, other.commits) = (entries, blobs, rows, commits)
+    return other
+  }
+
   /// For tests that must see damage noticed.
   package func flipEntry(_ seq: Int, byte: Int) { entries[seq][byte] ^= 0x01 }
 }
@@ -124,6 +131,13 @@ package final class SimJournals: JournalStores, @unchecked Sendable {
   /// Whether a commit finds no room on the disk.
   package var isFull: () -> Bool = { false }
   package init(faults: SimFaults) { self.faults = faults }
+
+  /// What a copied disk has.
+  package func copy(faults: SimFaults) -> SimJournals {
+    let other = SimJournals(faults: faults)
+    other.disks = disks.mapValues { $0.copy() }
+    return other
+  }
 
   package func disk(_ directory: VolumeDirectory) -> SimJournalDisk? { disks[directory.root] }
 

@@ -52,9 +52,13 @@ package final class TakeoverHost {
   package var opened: OpenedVolume?
   package var grant: ServiceGrant?
 
-  init(_ name: String, seed: UInt64, bucket: SimBucket, clock: SimClock) throws(ElideError) {
+  convenience init(_ name: String, seed: UInt64, bucket: SimBucket, clock: SimClock) throws(ElideError) {
+    try self.init(name, SimHost(seed: seed, bucket: bucket, clock: clock))
+  }
+
+  package init(_ name: String, _ machine: SimHost) throws(ElideError) {
     self.name = name
-    machine = SimHost(seed: seed, bucket: bucket, clock: clock)
+    self.machine = machine
     store = HookedStore(machine.store)
     machine.front = store
     engine = try machine.process()
