@@ -81,7 +81,8 @@ extension HostsWorld {
   /// A host that never saw the name reads it, and one that did: neither takes the rest for the log.
   private func removeInTheMiddle(_ name: String, _ host: WorldHost) {
     guard let fold = truth[name], fold.nextSeq > 4 else { return }
-    let key = StoreLayout.nameEntry(name, 1 + random.below(fold.nextSeq - 2))
+    let hole = 1 + random.below(fold.nextSeq - 2)
+    let key = StoreLayout.nameEntry(name, hole)
     guard let bytes = bucket.objects[key] else { return }
     bucket.remove(key)
     let copy = bucket.copy()
@@ -94,11 +95,15 @@ extension HostsWorld {
         complain("\(name) was purged by one who took a hole for its log's end")
       }
     }
-    quietly(host) {
-      let before = bucket.keys.filter { $0.hasPrefix("events/\(name)/0") }
-      _ = try? host.lifecycle.perform(.note(name: name, text: "over a hole"))
-      let after = bucket.keys.filter { $0.hasPrefix("events/\(name)/0") && !before.contains($0) }
-      if let new = after.first, new <= key { complain("\(host.letter) filled the hole \(key) of \(name)") }
+    // Who has read no further than that cannot tell a hole from the end; those who have must not take it for one.
+    let known = (try? host.engine.names.known(name))?.nextSeq ?? 0
+    if known > hole + 1 {
+      quietly(host) {
+        let before = bucket.keys.filter { $0.hasPrefix("events/\(name)/0") }
+        _ = try? host.lifecycle.perform(.note(name: name, text: "over a hole"))
+        let after = bucket.keys.filter { $0.hasPrefix("events/\(name)/0") && !before.contains($0) }
+        if let new = after.first, new <= key { complain("\(host.letter) filled the hole \(key) of \(name)") }
+      }
     }
     if bucket.objects[key] == nil { bucket.write(key, bytes) }
     note("an entry removed in the middle")

@@ -139,7 +139,7 @@ package final class HostsWorld {
     steps += 1
     move()
     look()
-    if steps % 40 == 0 { lookDeeply() }
+    if steps % 60 == 0 { lookDeeply() }
     trace.note(bucket.version)
   }
 
