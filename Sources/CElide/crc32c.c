@@ -139,12 +139,12 @@ static int is_word(uint32_t seed, uint32_t r, const void *block, const void *wor
   return (c ? c : 0xFFFFFFFFu) == elide_load_acquire_u32(word);
 }
 
-// Copies a block; the CRC-32C of the copy, continuing from `seed`. Memory takes its time for a page that nobody has asked for:
-// `next`, any address, is asked for while the processor is busy with the CRC, whose block is in the cache by then.
+// Copies a block, if there is a `to`; the CRC-32C of it, continuing from `seed`. Memory takes its time for a page that nobody has
+// asked for: `next`, any address, is asked for while the processor is busy with the CRC, whose block is in the cache by then.
 static uint32_t copy_block(uint32_t seed, uint8_t *to, const uint8_t *from, const uint8_t *next) {
-  memcpy(to, from, 4096);
+  if (to) memcpy(to, from, 4096);
   for (size_t i = 0; i < 4096; i += 64) __builtin_prefetch(next + i, 0, 2);
-  return elide_crc32c(seed, to, 4096);
+  return elide_crc32c(seed, to ? to : from, 4096);
 }
 
 size_t elide_words_matching(uint32_t seed, uint32_t r, const void *bytes, size_t count, const void *words) {
@@ -175,9 +175,10 @@ void elide_catch_bus_errors(void) {
   pthread_once(&once, catch_bus_errors);
 }
 
-// How many blocks of a piece are right in their copy.
-static size_t copy_piece(uint8_t *to, const struct elide_piece *piece, const uint8_t *next) {
-  for (size_t i = 0; i < piece->count; i++, to += 4096) {
+// How many blocks of a piece are right: in their copy, or where they lie when `start` is NULL.
+static size_t copy_piece(uint8_t *start, const struct elide_piece *piece, const uint8_t *next) {
+  for (size_t i = 0; i < piece->count; i++) {
+    uint8_t *to = start ? start + 4096 * i : NULL;
     const uint8_t *from = (const uint8_t *)piece->from + 4096 * i;
     const uint8_t *after = i + 1 < piece->count ? from + 4096 : next;
     const uint8_t *expected = (const uint8_t *)piece->words + 4 * i;
@@ -205,7 +206,7 @@ static int64_t copy_pieces(void *to, const struct elide_piece *pieces, size_t co
   way_out = &here;
   for (size_t i = 0; i < count; i++) {
     const uint8_t *next = i + 1 < count ? pieces[i + 1].from : pieces[i].from;
-    const size_t right = copy_piece((uint8_t *)to + 4096 * done, pieces + i, next);
+    const size_t right = copy_piece(to ? (uint8_t *)to + 4096 * done : NULL, pieces + i, next);
     done += (int64_t)right;
     if (right < pieces[i].count) break;
   }
@@ -217,6 +218,20 @@ static int64_t copy_pieces(void *to, const struct elide_piece *pieces, size_t co
 int64_t elide_copy_pieces(void *to, const struct elide_piece *pieces, size_t count) {
   int failed;
   return copy_pieces(to, pieces, count, &failed);
+}
+
+int64_t elide_check_pieces(const struct elide_piece *pieces, size_t count) { return elide_copy_pieces(NULL, pieces, count); }
+
+int elide_copy_mapped(void *to, const void *from, size_t length) {
+  sigjmp_buf here;
+  if (sigsetjmp(here, 0)) {
+    way_out = NULL;
+    return -1;
+  }
+  way_out = &here;
+  memcpy(to, from, length);
+  way_out = NULL;
+  return 0;
 }
 
 int64_t elide_copy_matching(void *to, const void *from, size_t count, uint32_t seed, uint32_t r, const void *words) {

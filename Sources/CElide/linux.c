@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 
 void elide_name_thread(const char *name) {
   char kept[16];
@@ -25,3 +26,7 @@ void elide_start_writeback(int fd, int64_t offset, int64_t length) {
 void elide_want_huge_pages(void *p, size_t length) { madvise(p, length, MADV_HUGEPAGE); }
 int elide_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
 int64_t elide_getrandom(void *bytes, size_t length) { return getrandom(bytes, length, 0); }
+int64_t elide_sendfile(int socket, int file, uint64_t offset, size_t length) {
+  off_t at = (off_t)offset;
+  return sendfile(socket, file, &at, length);
+}

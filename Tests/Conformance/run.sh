@@ -54,6 +54,7 @@ elide() {
   timeout 900 /usr/bin/python3 "$here/coordinator.py" "$1" || status=1
   timeout 600 /usr/bin/python3 "$here/handover.py" "$1" "${HANDOVERS-6}" || status=1
   timeout 600 /usr/bin/python3 "$here/audit.py" "$1" || status=1
+  timeout 300 /usr/bin/python3 "$here/in-place.py" "$1" || status=1
   timeout 120 /usr/bin/python3 "$here/../Linearizability/check.py" --self-test || status=1
   timeout 300 /usr/bin/python3 "$here/../Linearizability/over.py" "$1" || status=1
   if [ "$(id -u)" = 0 ]; then

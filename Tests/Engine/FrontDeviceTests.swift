@@ -24,6 +24,14 @@ final class Completions: CompletionSink {
   func complete(token: UInt64, error: Int32) { done[token] = error }
 }
 
+/// A volume without segments, which remembers whose pages were sent.
+final class ToldSources: SegmentSources {
+  var sent: Set<UInt64> = []
+  func source(for segment: UInt64) -> SegmentSource? { nil }
+  func quiesce() {}
+  func noteSent(_ segment: UInt64) { sent.insert(segment) }
+}
+
 /// A device over real files, with the test as its keeper: it prepares files and never seals.
 final class FrontHarness {
   let directory = TemporaryDirectory()
@@ -47,6 +55,7 @@ final class FrontHarness {
   private var turns = 0
   /// Of the process that the device stands for.
   private(set) var incarnation = ULID(high: 9, low: 1)
+  let sources = ToldSources()
 
   init(
     size: UInt64, geometry: WALGeometry = WALGeometry(fileBlocks: 64, dataBlocks: 40), map: BlockMap? = nil
@@ -54,19 +63,19 @@ final class FrontHarness {
     self.size = size
     self.geometry = geometry
     device = Self.make(
-      volume, size, map, files, executor, fromKeeper, toKeeper,
+      volume, size, map, sources, files, executor, fromKeeper, toKeeper,
       .init(incarnation: incarnation, geometry: geometry, recovered: RecoveredLog(end: .genesis)))
     device.sink = sink
     try prepare()
   }
 
   private static func make(
-    _ volume: ULID, _ size: UInt64, _ map: BlockMap?, _ files: HostFiles, _ executor: ManualExecutor,
+    _ volume: ULID, _ size: UInt64, _ map: BlockMap?, _ sources: ToldSources, _ files: HostFiles, _ executor: ManualExecutor,
     _ from: Mailbox<FrontMessage>, _ to: Mailbox<KeeperMessage>, _ log: VolumeDevice.Log
   ) -> VolumeDevice {
     VolumeDevice(
       .init(
-        volume: volume, size: size, map: map ?? BlockMap(blocks: (size + 4095) / 4096), sources: NoSegmentSources(),
+        volume: volume, size: size, map: map ?? BlockMap(blocks: (size + 4095) / 4096), sources: sources,
         files: files, executor: executor, fromKeeper: from, toKeeper: to, wake: .silent()), log: log)
   }
 
@@ -124,7 +133,7 @@ final class FrontHarness {
     while fromKeeper.receive() != nil {}
     incarnation = ULID(high: 9, low: next)
     device = Self.make(
-      volume, size, nil, files, executor, fromKeeper, toKeeper,
+      volume, size, nil, sources, files, executor, fromKeeper, toKeeper,
       .init(incarnation: incarnation, geometry: geometry, recovered: log))
     device.sink = sink
     try prepare()

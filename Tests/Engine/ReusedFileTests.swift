@@ -109,6 +109,15 @@ import Testing
     #expect((0..<30).allSatisfy { isRight(fork, $0) })
   }
 
+  /// A client may still read from its pages.
+  @Test func aFileThatWasSentIsNotTaken() throws {
+    let (volume, entry, size) = try adopted()
+    let cache = volume.segments.cache
+    let target = volume.directory.path + "/next"
+    #expect(cache.takeAway(volume: entry.volume, segment: 1, size: size, to: target, mayBeWritten: { false }) == nil)
+    #expect(!HostFiles().exists(target) && !HostFiles().exists(cache.path(entry)) && cache.counters.filesEvicted == 1)
+  }
+
   /// Between the look at the name and the lock: whoever finds the file held alone leaves it.
   @Test func aFileThatIsBeingTakenIsNotOpened() throws {
     let (volume, entry, _) = try adopted()

@@ -225,14 +225,14 @@ final class NBDFixture {
   private var isStopped = false
 
   init(
-    size: UInt64 = 8 << 20, manner: MemoryDevice.Manner = .immediate, seed: UInt64 = 1,
+    size: UInt64 = 8 << 20, manner: MemoryDevice.Manner = .immediate, seed: UInt64 = 1, inFile: Bool = false,
     configure: (inout NBDServerConfiguration) -> Void = { _ in },
     prepare: (MemoryDevice) -> Void = { _ in }
   ) throws {
     path = "/tmp/elide-nbd-\(getpid())-\(UInt64.random(in: 0...UInt64.max)).sock"
     var configuration = NBDServerConfiguration()
     configure(&configuration)
-    let disk = try MemoryDevice(size: size, manner: manner, seed: seed)
+    let disk = try MemoryDevice(size: size, manner: manner, seed: seed, inFile: inFile)
     prepare(disk)
     let frozen = try MemoryDevice(size: size / 2, isReadOnly: true, manner: manner)
     server = try NBDServer(

@@ -21,6 +21,7 @@ package final class MemoryDevice: BlockDevice {
     package var forced = 0
     package var prefetches = 0
     package var noHoles = 0
+    package var inPlace = 0
   }
 
   private enum BlockState { static let hole: UInt8 = 0, data: UInt8 = 1, zeroes: UInt8 = 2 }
@@ -36,6 +37,10 @@ package final class MemoryDevice: BlockDevice {
   /// While true nothing that is queued completes.
   package var isHeld = false { didSet { wake?.signal() } }
 
+  /// With a file: how long the extents of a read are, in turn; empty for "no read is sent in place".
+  package var extentLengths: [Int] = []
+  /// With a file: its descriptor.
+  package let file: Int32
   private let manner: Manner
   private let wake: WakeEvent?
   private let memory: UnsafeMutableRawPointer
@@ -44,15 +49,19 @@ package final class MemoryDevice: BlockDevice {
   private var queue: [BlockRequest] = []
   private var random: UInt64
 
-  package init(size: UInt64, isReadOnly: Bool = false, manner: Manner = .immediate, seed: UInt64 = 1) throws {
+  /// - Parameter inFile: its memory is a file without a name.
+  package init(
+    size: UInt64, isReadOnly: Bool = false, manner: Manner = .immediate, seed: UInt64 = 1, inFile: Bool = false
+  ) throws {
     self.size = size
     self.isReadOnly = isReadOnly
     self.manner = manner
     wake = manner == .shuffled ? try WakeEvent() : nil
     random = seed | 1
     let length = max(Int(size), 1)
-    guard let memory = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
-      memory != MAP_FAILED
+    file = inFile ? try Self.unnamedFile(length) : -1
+    let flags = inFile ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+    guard let memory = mmap(nil, length, PROT_READ | PROT_WRITE, flags, file, 0), memory != MAP_FAILED
     else { throw Errno.current }
     self.memory = memory
     blocks = (length + Self.block - 1) / Self.block
@@ -64,6 +73,35 @@ package final class MemoryDevice: BlockDevice {
   deinit {
     munmap(memory, max(Int(size), 1))
     states.deallocate()
+    if file >= 0 { close(file) }
+  }
+
+  private static func unnamedFile(_ length: Int) throws -> Int32 {
+    var path = Array("/tmp/elide-memory-XXXXXX".utf8CString)
+    let file = mkstemp(&path)
+    guard file >= 0 else { throw Errno.current }
+    unlink(path)
+    guard ftruncate(file, off_t(length)) == 0 else {
+      close(file)
+      throw Errno.current
+    }
+    return file
+  }
+
+  /// As a device would whose blocks lie in a file here and there.
+  package func extents(offset: UInt64, length: UInt64, into extents: UnsafeMutablePointer<FileExtent>, limit: Int) -> Int {
+    var count = 0
+    var at = 0
+    while at < Int(length) && !extentLengths.isEmpty {
+      if count == limit { return 0 }
+      let n = min(extentLengths[count % extentLengths.count], Int(length) - at)
+      let from = Int(offset) + at
+      extents[count] = FileExtent(descriptor: file, offset: UInt64(from), length: n, address: UnsafeRawPointer(memory + from))
+      count += 1
+      at += n
+    }
+    counts.inPlace += count > 0 ? 1 : 0
+    return count
   }
 
   package func submit(_ request: BlockRequest) -> Submission {

@@ -38,7 +38,13 @@ struct elide_piece {
 /// cannot be read.
 int64_t elide_copy_pieces(void *to, const struct elide_piece *pieces, size_t count);
 
-/// From now on a SIGBUS inside these three calls ends that call; any other goes to whoever had it before.
+/// The same without copying: how many blocks are right where they lie.
+int64_t elide_check_pieces(const struct elide_piece *pieces, size_t count);
+
+/// Copies bytes of a mapped file; -1 when it could not be read.
+int elide_copy_mapped(void *to, const void *from, size_t length);
+
+/// From now on a SIGBUS inside these five calls ends that call; any other goes to whoever had it before.
 void elide_catch_bus_errors(void);
 
 /// SHA-256 of two messages at once, into 32 bytes each. 0, and nothing is written, where the processor has no instructions
@@ -76,6 +82,8 @@ void elide_start_writeback(int fd, int64_t offset, int64_t length);
 void elide_want_huge_pages(void *p, size_t length);
 int elide_eventfd(void);
 int64_t elide_getrandom(void *bytes, size_t length);
+/// Sends [offset, offset+length) of a file, pages as they are where the socket can; how many bytes, or -1.
+int64_t elide_sendfile(int socket, int file, uint64_t offset, size_t length);
 
 /// What happened to a polled descriptor: the key it was added with, and the bits of epoll(7).
 struct elide_event {

@@ -28,7 +28,8 @@ package final class CachedSegment: @unchecked Sendable {  // a table whose words
     column.withUnsafeBytes { if let p = $0.baseAddress { (table + words.count).copyMemory(from: p, byteCount: $0.count) } }
     let positions = placement == nil ? nil : UnsafePointer((table + words.count).assumingMemoryBound(to: UInt16.self))
     let plain = SegmentSource(
-      file: file, dataOffset: placement == nil ? UInt64(CacheFormat.dataOffset(blocks: blocks)) : 0, placement: positions,
+      volume: header.volume, file: file, dataOffset: placement == nil ? UInt64(CacheFormat.dataOffset(blocks: blocks)) : 0,
+      placement: positions,
       words: UnsafeRawPointer(table), blocks: blocks,
       seed: segmentSeed(volume: header.volume, segment: header.segment, seal: header.seal))
     source = Self.viewed(plain, files)

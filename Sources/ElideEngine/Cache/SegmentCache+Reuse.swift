@@ -12,9 +12,12 @@ extension SegmentCache {
   /// what the store has of the segment will be fetched when it is wanted. The caller owns the open file, and writes its header
   /// before anything else.
   ///
-  /// nil when there is no such file, or when it is in use: then it is evicted as any other, and goes when the last has closed
-  /// it. A crash inside leaves a name without a map, or a file at `path` that no journal knows: both count for nothing.
-  func takeAway(volume: ULID, segment: UInt64, size: UInt64, to path: String) -> FileID? {
+  /// nil when there is no such file, or when it is in use, or `mayBeWritten`, asked when nobody else has it any more, says no:
+  /// then it is evicted as any other, and goes when the last has closed it. A crash inside leaves a name without a map, or a file
+  /// at `path` that no journal knows: both count for nothing.
+  func takeAway(
+    volume: ULID, segment: UInt64, size: UInt64, to path: String, mayBeWritten: () -> Bool = { true }
+  ) -> FileID? {
     let from = CacheFormat.path(directory(volume), segment)
     guard let file = try? files.open(from, .readWrite) else { return nil }
     var isTaken = false
@@ -25,7 +28,7 @@ extension SegmentCache {
     // Without its map it is no segment's any more, whichever of its names a crash leaves.
     do throws(Errno) { try files.remove(from + ".map") } catch { if error != .notFound { return nil } }
     guard (try? files.rename(from, to: path)) != nil else { return nil }
-    isTaken = (try? files.hold(file, alone: true)) ?? false
+    isTaken = ((try? files.hold(file, alone: true)) ?? false) && mayBeWritten()
     if !isTaken { remove([path]) }
     state.withLock { s in
       s.counters.filesReused += isTaken ? 1 : 0

@@ -11,6 +11,8 @@ package final class VolumeSegments: SegmentSources, Sendable {
     var retired: [(rounds: UInt64, segment: CachedSegment)] = []
     /// The first segment that the next `sweep` looks at.
     var swept: UInt64 = 0
+    /// Own write-ahead files whose pages went into sockets.
+    var sent: Set<UInt64> = []
   }
   private let state = Mutex(State())
   /// How often the I/O thread held no source at all.
@@ -30,6 +32,11 @@ package final class VolumeSegments: SegmentSources, Sendable {
       return found.source
     }
   }
+
+  package func noteSent(_ segment: UInt64) { state.withLock { _ = $0.sent.insert(segment) } }
+
+  /// Whether `noteSent` was said of it, in this process.
+  package func wasSent(_ segment: UInt64) -> Bool { state.withLock { $0.sent.contains(segment) } }
 
   package func quiesce() { rounds.wrappingAdd(1, ordering: .acquiringAndReleasing) }
 

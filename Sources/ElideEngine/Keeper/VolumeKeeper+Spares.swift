@@ -43,9 +43,11 @@ extension VolumeKeeper {
     spare = number
   }
 
-  /// The store has it, and its file has left `wal/`.
+  /// The store has it, its file has left `wal/`, and no client may still read from its pages, which go into sockets as they are:
+  /// what an earlier process sent, a client that stood still meanwhile has yet to take.
   private func isSettled(_ number: UInt64) -> Bool {
-    wals[number] == nil && (tables.state.segments[number]?.isSafe ?? false)
+    wals[number] == nil && number >= firstWal && !segments.wasSent(number)
+      && (tables.state.segments[number]?.isSafe ?? false)
   }
 
   /// Only what is needed in the base counts for reads here, but a snapshot may be opened on this host at any time.
@@ -63,6 +65,9 @@ extension VolumeKeeper {
     spare = nil
     segments.closeRetired()
     let path = WALFormat.path(directory: context.directory.wal, number: number)
-    return context.cache.takeAway(volume: context.volume, segment: segment, size: walBytes, to: path)
+    // Until it let go the I/O thread may have sent from it.
+    return context.cache.takeAway(volume: context.volume, segment: segment, size: walBytes, to: path) {
+      !segments.wasSent(segment)
+    }
   }
 }

@@ -43,6 +43,8 @@ package final class VolumeKeeper: Stepper {
   var sealBackoff: Backoff
   /// A segment whose file the next write-ahead file will be made of, and where to look for others (`+Spares`).
   var spare: UInt64?
+  /// The first of this process.
+  let firstWal: UInt64
   var emptyHand: UInt64 = 0
   var fullHand: UInt64 = 0
   /// Flushes until the newest file was prepared.
@@ -131,6 +133,7 @@ package final class VolumeKeeper: Stepper {
     requests = port.requests
     results = Mailbox(capacity: 1024, wake: wake)
     wals = recovered.wals
+    firstWal = tables.state.nextSegment
     chain = recovered.chain
     pageLog = recovered.pageLog
     intent = recovered.intent

@@ -20,7 +20,7 @@ package final class OpenedVolume {
   package let readFaults: ReadFaults
   private let engine: Engine
   private let machine: any Stepper
-  private let keeper: VolumeKeeper?
+  let keeper: VolumeKeeper?
   private let opening: LocalOpening?
   private let machineWake: WakeEvent
   private let frontWake: WakeEvent

@@ -62,6 +62,8 @@ package enum KeeperMessage: Sendable {
 /// Block r is present when word r is not 0; then its bytes lie at `dataOffset + position * 4096`, where position is
 /// `placement[r]` or r itself, and their CRC-32C, seeded (see `blockWord`), equals the word.
 package struct SegmentSource: @unchecked Sendable {
+  /// Whose segment it is.
+  package var volume: ULID
   package var file: FileID
   package var dataOffset: UInt64
   /// r → position in a write-ahead file; nil for a cache file, where they are the same.
@@ -75,8 +77,10 @@ package struct SegmentSource: @unchecked Sendable {
   package var seed: UInt32
 
   package init(
-    file: FileID, dataOffset: UInt64, placement: UnsafePointer<UInt16>?, words: UnsafeRawPointer, blocks: UInt32, seed: UInt32
+    volume: ULID, file: FileID, dataOffset: UInt64, placement: UnsafePointer<UInt16>?, words: UnsafeRawPointer, blocks: UInt32,
+    seed: UInt32
   ) {
+    self.volume = volume
     self.file = file
     self.dataOffset = dataOffset
     self.placement = placement

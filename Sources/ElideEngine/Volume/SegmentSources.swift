@@ -6,6 +6,9 @@ package protocol SegmentSources: AnyObject {
   func source(for segment: UInt64) -> SegmentSource?
   /// The I/O thread holds no source it got before.
   func quiesce()
+  /// Pages of the write-ahead file that is segment `segment`, or will be, go into sockets: whatever becomes of the file, it
+  /// is not written again.
+  func noteSent(_ segment: UInt64)
 }
 
 /// A volume without segments.
@@ -13,4 +16,5 @@ package final class NoSegmentSources: SegmentSources {
   package init() {}
   package func source(for segment: UInt64) -> SegmentSource? { nil }
   package func quiesce() {}
+  package func noteSent(_ segment: UInt64) {}
 }

@@ -19,14 +19,14 @@ extension VolumeDevice {
     var done: UInt64 = 0
     switch read(request.offset, request.length, into: buffer, from: &done) {
     case .done:
-      noteRead(request, missed: false)
+      noteRead(request.offset, request.length, missed: false)
       return .done(0)
     case .failed(let error): return .done(error)
     case .missing(let lba, let handle, let count):
       let i = slab.take(PendingRequest(request))
       park(i, done, lba, handle, count)
       slab.append(i, to: &missing)
-      noteRead(request, missed: true)
+      noteRead(request.offset, request.length, missed: true)
       return .queued
     }
   }
@@ -127,45 +127,9 @@ extension VolumeDevice {
     }
   }
 
-  /// Copies blocks from `lba` on, at most `limit`, that lie in files which can be viewed: their places first, then all of them at
-  /// once, so that memory is asked for the next piece while one is copied. How many are right; what stops it, whatever it is,
-  /// is for the paths below to deal with.
-  private func copyPieces(_ lba: UInt64, limit: UInt64, into buffer: UnsafeMutableRawPointer) -> UInt64 {
-    var count = 0
-    var blocks: UInt64 = 0
-    while blocks < limit && count < Self.pieceCapacity {
-      guard let piece = piece(lba &+ blocks, limit: limit &- blocks) else { break }
-      pieces[count] = piece
-      count &+= 1
-      blocks &+= UInt64(piece.count)
-    }
-    return count == 0 ? 0 : UInt64(elide_copy_pieces(buffer, pieces, count))
-  }
-
-  private func piece(_ lba: UInt64, limit: UInt64) -> elide_piece? {
-    let run = overlay.run(lba, limit: limit)
-    if run.kind == .data {
-      guard let wal = wals.find(run.wal), let data = wal.pointee.data, run.position &+ Int(run.count) <= wal.pointee.blocks
-      else { return nil }
-      return elide_piece(
-        from: data + run.position << 12, words: wal.pointee.crcs + run.position, count: UInt32(run.count), seed: 0, r: 0,
-        are_crcs: 1)
-    }
-    guard run.kind == nil else { return nil }
-    let (handle, n) = map.run(at: lba, limit: run.count)
-    guard handle.isBlock, n > 0, let source = sources.source(for: handle.segment), handle.r < source.blocks,
-      let data = source.data
-    else { return nil }
-    let (position, count) = stretch(source, handle.r, limit: UInt32(truncatingIfNeeded: n))
-    let from = UInt64(position) << 12
-    guard count > 0, from &+ UInt64(count) << 12 <= source.dataLength else { return nil }
-    return elide_piece(
-      from: data + Int(from), words: source.words + 4 &* Int(handle.r), count: count, seed: source.seed, r: handle.r, are_crcs: 0)
-  }
-
   /// How many blocks from r on are present and lie side by side in the segment's file, and where.
   @inline(__always)
-  private func stretch(_ source: SegmentSource, _ r: UInt32, limit: UInt32) -> (position: UInt32, count: UInt32) {
+  func stretch(_ source: SegmentSource, _ r: UInt32, limit: UInt32) -> (position: UInt32, count: UInt32) {
     let most = min(limit, source.blocks &- r)
     let position = source.placement.map { UInt32($0[Int(r)]) } ?? r
     var n: UInt32 = 0

@@ -23,10 +23,10 @@ struct AheadRange {
 extension VolumeDevice {
   /// A guest's read of these bytes; `missed`: not all of them were local.
   @inline(__always)
-  func noteRead(_ request: BlockRequest, missed: Bool) {
+  func noteRead(_ offset: UInt64, _ length: UInt64, missed: Bool) {
     if streams.isEmpty && !missed { return }
-    let first = request.offset >> 12
-    streams.note(lba: first, count: (request.offset &+ request.length &+ 4095) >> 12 &- first, missed: missed)
+    let first = offset >> 12
+    streams.note(lba: first, count: (offset &+ length &+ 4095) >> 12 &- first, missed: missed)
     readAhead()
   }
 

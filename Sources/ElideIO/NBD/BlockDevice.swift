@@ -60,6 +60,25 @@ package enum StatusContext: UInt8, Sendable {
   case residency
 }
 
+/// Bytes of a device that lie in a file as they are.
+package struct FileExtent {
+  /// Open for reading.
+  package var descriptor: Int32
+  /// Bytes from the file's beginning, and how many.
+  package var offset: UInt64
+  package var length: Int
+  /// The same bytes, mapped: for `elide_copy_mapped`, and for the system's calls.
+  package var address: UnsafeRawPointer
+  /// Whether its pages may go into a socket as they are. Shorter extents are copied before the device is called again.
+  package var isShared: Bool { length >= 32 << 10 }
+  package init(descriptor: Int32, offset: UInt64, length: Int, address: UnsafeRawPointer) {
+    self.descriptor = descriptor
+    self.offset = offset
+    self.length = length
+    self.address = address
+  }
+}
+
 /// A block device as seen by one I/O thread. Every member is called on that thread only.
 ///
 /// The thread's round: take what the sockets hold, `submit` each request, `commit` once (this appends the batch of
@@ -78,10 +97,17 @@ package protocol BlockDevice: AnyObject {
   /// a short sync right here, which spares two changes of thread.
   func commit(mayWait: Bool)
   func poll()
+  /// Reads [offset, offset+length), a range as in a request, without reading: where it lies in files, checked and in order, in at
+  /// most `limit` pieces. 0, and nothing has happened, when it does not lie so; then `submit` reads it.
+  ///
+  /// Extents are valid until the next call of any member, but for the pages of shared ones, which clients may read at any time
+  /// later: the device does not write over them again, also when the file is of no use to it any more, and after it has ended.
+  func extents(offset: UInt64, length: UInt64, into extents: UnsafeMutablePointer<FileExtent>, limit: Int) -> Int
   /// Appends runs that cover [offset, offset+length), at most `limit` of them (the tail may be left out).
   func status(_ context: StatusContext, offset: UInt64, length: UInt64, limit: Int, into: inout [BlockExtent])
 }
 
 extension BlockDevice {
   package func commit(mayWait: Bool) { commit() }
+  package func extents(offset: UInt64, length: UInt64, into extents: UnsafeMutablePointer<FileExtent>, limit: Int) -> Int { 0 }
 }

@@ -70,7 +70,7 @@ extension Connection {
     }
   }
 
-  @inline(__always) private mutating func simpleHeader(_ cookie: UInt64, _ error: UInt32) {
+  @inline(__always) mutating func simpleHeader(_ cookie: UInt64, _ error: UInt32) {
     let target = outbox.write(NBD.simpleReplySize)
     target.storeBig(NBD.simpleReplyMagic, at: 0)
     target.storeBig(error, at: 4)
@@ -136,11 +136,14 @@ extension Connection {
   }
 
   private mutating func dataChunk(_ slot: Int, _ position: UInt32, _ length: UInt32, isLast: Bool) {
-    let s = slab.slots[slot]
-    guard let base = s.buffer.base else { return }
-    let body = chunkHeader(NBD.Chunk.offsetData, isLast: isLast, slot, length: length + 8, extra: 8)
-    body.storeBig(s.offset + UInt64(position), at: 0)
+    guard let base = slab.slots[slot].buffer.base else { return }
+    dataHeader(slot, position, length, isLast: isLast)
     slab.slots[slot].end = outbox.append(base + Int(position), Int(length))
+  }
+
+  mutating func dataHeader(_ slot: Int, _ position: UInt32, _ length: UInt32, isLast: Bool = true) {
+    let body = chunkHeader(NBD.Chunk.offsetData, isLast: isLast, slot, length: length + 8, extra: 8)
+    body.storeBig(slab.slots[slot].offset + UInt64(position), at: 0)
   }
 
   private mutating func encodeBlockStatus(_ slot: Int) {

@@ -126,7 +126,11 @@ extension Connection {
     let slot = slab.take(request)
     slab.slots[slot].zeroes = zeroes
     slab.slots[slot].buffer = buffer
-    if buffer.base == nil { finish(slot, wire: NBD.Failure.noMemory, loop) } else { submit(slot, .read, loop) }
+    if buffer.base == nil {
+      finish(slot, wire: NBD.Failure.noMemory, loop)
+    } else if !sendInPlace(slot, loop) {
+      submit(slot, .read, loop)
+    }
     return true
   }
 

@@ -22,6 +22,9 @@ final class ServerLoop {
   var pool: BufferPool
   /// What the last status query found.
   private(set) var runs: [BlockExtent] = []
+  /// Of the read that is being sent in place.
+  let extents = UnsafeMutablePointer<FileExtent>.allocate(capacity: Connection.mostExtents)
+  let vectors = UnsafeMutablePointer<iovec>.allocate(capacity: Connection.mostExtents)
 
   let provider: any ExportProvider
   let control: ServerControl
@@ -76,7 +79,11 @@ final class ServerLoop {
     touched.reserveCapacity(64)
   }
 
-  deinit { connections.deallocate() }
+  deinit {
+    connections.deallocate()
+    extents.deallocate()
+    vectors.deallocate()
+  }
 
   func log(_ line: String) { configuration.log(line) }
 
