@@ -21,6 +21,11 @@ package enum StoreLayout {
     "volumes/\(volume)/maps/\(digits(seq, 16))-\(digest)"
   }
   // Names: docs/formats/names.md.
+  package static func nameEntries(_ name: String) -> String { "events/\(name)/" }
+  /// Entries come before checkpoints in a list: digits before letters.
+  package static func isNameEntry(_ key: String, of name: String) -> Bool {
+    key.hasPrefix(nameEntries(name)) && key.dropFirst(nameEntries(name).count).first?.isNumber == true
+  }
   package static func nameEntry(_ name: String, _ seq: UInt64) -> String { "events/\(name)/\(digits(seq, 16)).toml" }
   package static func nameCheckpoint(_ name: String, _ seq: UInt64) -> String {
     "events/\(name)/checkpoints/\(digits(seq, 16)).toml"

@@ -251,6 +251,44 @@ import Testing
     #expect(throws: ElideError.self) { try a.log("db").perform(.note(text: "x")) }
   }
 
+  /// The store lost an entry. Who has read beyond it sees that; who has not takes the hole for the end, unless it looks behind it:
+  /// also when another process did the reading.
+  @Test(arguments: [false, true]) func aHoleIsNotTheEnd(readBefore: Bool) throws {
+    let (a, b) = (host(1), host(2))
+    let log = try a.log("db")
+    log.hintInterval = 1000
+    #expect(try isCommitted(log.perform(create(1))))
+    for n in 0..<4 { #expect(try isCommitted(log.perform(.note(text: "\(n)")))) }
+    for key in bucket.keys where key.hasPrefix("names/") { bucket.remove(key) }
+    let lost = entries()[2]
+    let bytes = try #require(bucket.objects[lost])
+    bucket.remove(lost)
+    if readBefore { try b.log("db").refresh() }
+    let before = entries()
+    let error = #expect(throws: ElideError.self) { try b.log("db").perform(force(9)) }
+    #expect(error?.kind == .fault && error?.message.contains("lacks entry 2") == true)
+    #expect(entries() == before, "nothing was appended")
+    #expect(try NameWitness.alarms(b.rows).contains { $0.contains("lacks entry 2") })
+    bucket.write(lost, bytes)
+    #expect(try isCommitted(b.log("db").perform(force(9))))
+    #expect(entries().count == 6)
+    // From then on it follows the log, and does not ask again.
+    let lists = b.store.counters.lists
+    #expect(try isCommitted(b.log("db").perform(.note(text: "mine"))))
+    #expect(b.store.counters.lists == lists)
+  }
+
+  /// A name is not made over a log that has lost its first entry.
+  @Test func aLogWithoutItsFirstEntryIsNotNew() throws {
+    let (a, b) = (host(1), host(2))
+    #expect(try isCommitted(a.log("db").perform(create(1))))
+    #expect(try isCommitted(a.log("db").perform(.note(text: "x"))))
+    let first = entries()[0]
+    for key in bucket.keys where key.hasPrefix("names/") || key == first { bucket.remove(key) }
+    #expect(throws: ElideError.self) { try b.log("db").perform(create(2)) }
+    #expect(entries().count == 1)
+  }
+
   @Test func aStoreThatSaysNoIsNotUnknown() throws {
     let a = host(1)
     #expect(try isCommitted(a.log("db").perform(create(1))))

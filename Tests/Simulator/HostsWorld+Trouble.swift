@@ -66,7 +66,9 @@ extension HostsWorld {
 
   private func rollBack(_ name: String, _ host: WorldHost) {
     guard let fold = truth[name], fold.nextSeq > 2, let log = try? host.engine.names.log(name), (try? log.refresh()) != nil,
-      log.state.nextSeq == fold.nextSeq, !host.faults.isCrashed
+      log.state.nextSeq == fold.nextSeq, !host.faults.isCrashed,
+      // An attempt of its own that is open is put again, byte for byte: then nothing is rolled back any more.
+      (try? log.open())?.isEmpty == true
     else { return }
     var kept: [(String, [UInt8])] = []
     for seq in (fold.nextSeq - UInt64(1 + random.below(2)))..<fold.nextSeq {

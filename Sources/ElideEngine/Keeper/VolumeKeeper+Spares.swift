@@ -25,7 +25,8 @@ extension VolumeKeeper {
         return choose(row.number)
       }
     }
-    guard context.cache.isFull(for: walBytes) else { return }
+    // Files under way will come into the cache as well: what is kept until then, eviction would remove.
+    guard context.cache.isFull(for: walBytes * UInt64(wals.count + 1)) else { return }
     for _ in 0..<Self.spareTries {
       guard let row = account.next(from: fullHand) else {
         fullHand = 0

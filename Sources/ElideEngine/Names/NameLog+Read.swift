@@ -35,6 +35,8 @@ extension NameLog {
       // A record of another version is dropped: the log has everything.
       if let kept = try? NameRecord.decode(bytes, name: name) { record = kept }
     }
+    let unproven = try rows.get(.unproven, NameRowKey.name(name))
+    isEndProven = head != nil && unproven == nil
     isLoaded = true
   }
 
@@ -71,8 +73,13 @@ extension NameLog {
     }
   }
 
+  /// The fold; and, for a log that another host's word or the first look began, that its end is open.
+  private func foldRows() -> [NameRowChange] {
+    isEndProven ? [foldRow()] : [foldRow(), NameRowChange(.unproven, NameRowKey.name(name), [])]
+  }
+
   private func keep(_ changes: [NameRowChange]) throws(ElideError) {
-    do throws(ElideError) { try rows.commit(changes + [foldRow()]) } catch {
+    do throws(ElideError) { try rows.commit(changes + foldRows()) } catch {
       isLoaded = false
       throw error
     }
@@ -113,7 +120,7 @@ extension NameLog {
       fold: fold, isOwn: hint.checkpoint == nil, checkpoint: hint.checkpoint,
       checkpointSeq: hint.checkpoint == nil ? nil : base - 1,
       checkpointed: hint.checkpoint == nil ? 0 : base)
-    var changes = [foldRow()]
+    var changes = foldRows()
     for (i, raw) in hint.entries.enumerated() {
       changes.append(NameRowChange(.entries, NameRowKey.entry(name, base + UInt64(i)), raw))
     }
@@ -175,6 +182,26 @@ extension NameLog {
     }
     record.isOwn = true
     try rows.commit([foldRow()])
+  }
+
+  /// Whether nothing lies behind the slot that is next. An entry that the store lost looks like the log's end to a host that
+  /// never read beyond it, and what stands behind it (another's claim, a pin, a fork) would be deleted under. False when another
+  /// host has appended since: read on. A list that lags says nothing wrong, and may say too little.
+  func isAtEnd() throws(ElideError) -> Bool {
+    let next = StoreLayout.nameEntry(name, state.nextSeq)
+    let behind: [StoredObject]
+    do throws(StoreError) { behind = try store.list(StoreLayout.nameEntries(name), after: next, limit: 1) } catch {
+      throw ElideError(error)
+    }
+    guard let key = behind.first?.key, StoreLayout.isNameEntry(key, of: name) else { return true }
+    for attempt in 0..<max(1, patience) {
+      if attempt > 0 { pause(attempt - 1) }
+      if try slot(state.nextSeq) != nil { return false }
+    }
+    throw alarmed(
+      .fault,
+      "the log of '\(name)' lacks entry \(state.nextSeq), and has a later one (\(key)): an entry was removed; nothing is appended"
+    )
   }
 
   /// The fold of the slots before `end`, which were all taken. From this host's rows as far as they have the entries.

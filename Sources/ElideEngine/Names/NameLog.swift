@@ -67,6 +67,9 @@ package final class NameLog {
 
   var record: NameRecord
   var isLoaded = false
+  /// Nothing lies behind the end, or this host has followed the log there. Before it appends for the first time to a log that it
+  /// took over as it found it, it looks: an entry that the store lost looks like the end.
+  var isEndProven = false
   /// The slot up to which the hint in the store is known to reach.
   var hinted: UInt64?
 
@@ -132,12 +135,17 @@ package final class NameLog {
           return .done
         }
       } catch { return .refused(error) }
+      if !isEndProven || command.deletes {
+        guard try isAtEnd() else { continue }
+      }
       let intent: NameIntent
       do throws(EntryError) { intent = try freeze(event, request, context) } catch {
         return .refused(Refusal(.usage, .nothing, "'\(name)': \(error.detail)"))
       }
       do throws(ElideError) {
-        try rows.commit([intentRow(intent), NameRowChange(.own, NameRowKey.attempt(name, intent.id), [])])
+        let proven = isEndProven ? [] : [NameRowChange(.unproven, NameRowKey.name(name), nil)]
+        try rows.commit([intentRow(intent), NameRowChange(.own, NameRowKey.attempt(name, intent.id), [])] + proven)
+        isEndProven = true
       } catch {
         // Whether the rows have it is open: if they do, it will be put.
         isLoaded = false

@@ -24,6 +24,8 @@ package enum NameRowTable: String, CaseIterable, Sendable {
   case requests = "name_requests"
   /// name, zero byte, ULID → nothing: attempts of this host, written before their first request leaves.
   case own = "name_own"
+  /// name → nothing: this host took over the log as it found it, and has not looked for entries behind its end.
+  case unproven = "name_unproven"
   /// ULID → text.
   case alarms = "name_alarms"
   /// name, zero byte, ULID of a volume → `Making`: volumes of this host that are being made for the name.

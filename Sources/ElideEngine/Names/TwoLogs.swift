@@ -31,8 +31,9 @@ package struct TwoLogs {
     for _ in 0..<Self.rounds {
       try to.refresh()
       if !to.state.isFree, to.state.volume != facts.volume {
-        // Refused by the state; in its words.
-        return try to.perform(.create(facts))
+        // Refused by the state, in its words; without appending, since the name may be free by then.
+        do throws(Refusal) { _ = try to.state.decide(.create(facts), by: to.me) } catch { return .refused(error) }
+        continue
       }
       if to.state.volume == facts.volume { return .done }
       let hold = PinHold.fork(slot: to.state.nextSeq)
