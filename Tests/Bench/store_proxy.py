@@ -2,7 +2,7 @@
 """An HTTP proxy in front of an object store that makes it slow or unreliable on purpose.
 
     store_proxy.py UPSTREAM_HOST:PORT [--port N] [--profile none|near|cloud] [--rate BYTES_PER_SECOND] [--link BYTES_PER_SECOND]
-                   [--port-file FILE]
+                   [--port-file FILE] [--log FILE]
     store_proxy.py DIRECTORY …        no upstream: objects that a store in a directory holds, to be read as those of any bucket
 
 Requests pass through unchanged (Host included, so signatures stay valid); only time and fate are changed. What it does can be
@@ -16,7 +16,7 @@ changed while it runs, by a GET on the proxy itself:
                                                              shares of requests and of answers that break off in the middle
     curl 'http://127.0.0.1:PORT/-/stats'                     requests, what was done to them, and bytes, by method, as JSON
 
-`--rate` is what one stream gets, `--link` what all get together. The profile `near` adds 20 ms to each request, `cloud`
+`--log` gets a line for each request: its method and what it asks for. `--rate` is what one stream gets, `--link` what all get together. The profile `near` adds 20 ms to each request, `cloud`
 adds latencies drawn from three points each (50th, 99th, 99.9th percentile): GET 60/80/120 ms, PUT
 100/195/275 ms; and holds each stream to 80 MB/s.
 """
@@ -46,6 +46,7 @@ class State:
         self.fates = {}
         self.count, self.sent, self.received = {}, 0, 0
         self.open = set()
+        self.log = open(options.log, "w", buffering=1) if options.log else None
 
     def delay(self, method):
         """Seconds until the first byte: a straight line between the percentiles of the profile."""
@@ -215,6 +216,8 @@ async def one_request(head, client_reader, client_writer, state):
     if state.outage:
         raise ConnectionError("outage")
     state.count[method] = state.count.get(method, 0) + 1
+    if state.log:
+        state.log.write(f"{method} {urllib.parse.unquote(target)}\n")
     fate = state.random.random()
     await asyncio.sleep(state.delay(method))
     if fate < state.drop_request:
@@ -282,6 +285,7 @@ async def main():
     parser.add_argument("upstream")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--port-file")
+    parser.add_argument("--log")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="none")
     parser.add_argument("--rate", type=float)
     parser.add_argument("--link", type=float, default=0)

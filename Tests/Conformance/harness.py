@@ -31,13 +31,13 @@ class Host:
     def __init__(self):
         self.root = Path(tempfile.mkdtemp(prefix="elide-cli-", dir="/tmp"))
         self.servers = []
-        # In place of the store beside the data directories.
-        self.elsewhere = {}
+        # In place of the store beside the data directories; and what one of these has for itself.
+        self.elsewhere, self.own = {}, {}
 
     def environment(self, data="host"):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("ELIDE_")}
         return clean | {"ELIDE_DATA_DIR": str(self.root / data), "ELIDE_STORE": f"file://{self.root}/store",
-                        "SWIFT_BACKTRACE": "enable=no"} | self.elsewhere
+                        "SWIFT_BACKTRACE": "enable=no"} | self.elsewhere | self.own.get(data, {})
 
     def run(self, *arguments, data="host", code=0, env=None):
         p = subprocess.Popen([ELIDE, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -251,8 +251,8 @@ import Testing
     #expect(throws: ElideError.self) { try a.log("db").perform(.note(text: "x")) }
   }
 
-  /// The store lost an entry. Who has read beyond it sees that; who has not takes the hole for the end, unless it looks behind it:
-  /// also when another process did the reading.
+  /// The store lost an entry. Who has read beyond it sees that; who has not takes the hole for the end, unless it looks behind
+  /// it: also when another process did the reading.
   @Test(arguments: [false, true]) func aHoleIsNotTheEnd(readBefore: Bool) throws {
     let (a, b) = (host(1), host(2))
     let log = try a.log("db")
