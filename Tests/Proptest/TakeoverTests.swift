@@ -252,6 +252,10 @@ import Testing
           try w.c.serve(w.name, claim: isReleased)
         }
         try w.check(heir, "after a claim that was cut")
+        // What its host still has on the way finds no free slot.
+        guard let old = try w.state().holdings.episodes.first?.volume, w.hasEnd(old) else {
+          throw ElideError(.fault, "the page log of the released volume is open")
+        }
         guard w.model.writes.count == 32 else { throw ElideError(.fault, "writes are missing") }
         try w.write(heir, 3)
         try heir.stop()

@@ -265,6 +265,13 @@ package final class TakeoverWorld {
     return out.joined(separator: " ")
   }
 
+  /// Whether a terminal page stands in the page log of a volume.
+  package func hasEnd(_ volume: ULID) -> Bool {
+    bucket.objects.contains { key, bytes in
+      key.hasPrefix("volumes/\(volume)/journal/") && (try? JournalPage.parse(bytes))?.header.isTerminal == true
+    }
+  }
+
   /// The audit of the name and of all its volumes finds nothing.
   package func audit() throws(ElideError) {
     let report = try NameAuditor(store: SimStore(bucket, seed: 5)).verify(name, deep: true)
